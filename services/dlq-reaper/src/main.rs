@@ -1,0 +1,3 @@
+//! dlq-reaper
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! router
+
+fn main() {}

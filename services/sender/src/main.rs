@@ -1,0 +1,3 @@
+//! sender
+
+fn main() {}
