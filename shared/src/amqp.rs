@@ -1,0 +1,13 @@
+//! RabbitMQ: what is declared there, and the two mechanical parts that services use: a consumer that yields
+//! typed messages and a publisher that awaits confirms. Both reconnect for ever; neither knows what the
+//! messages mean.
+
+pub mod connection;
+pub mod consumer;
+pub mod publisher;
+mod settle;
+pub mod topology;
+
+pub use connection::Broker;
+pub use consumer::{Consumer, Message, Received, Source};
+pub use publisher::{Publication, PublishError, Publisher};

@@ -1,0 +1,131 @@
+//! A connection to the broker as the unit of failure: connect, declare, run; on the first error drop
+//! everything, wait a little, and do the same again, for ever.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use async_rs::Runtime;
+use lapin::uri::AMQPUri;
+use lapin::{Connection, ConnectionProperties, ErrorKind};
+use rand::RngExt;
+
+use super::topology::Topology;
+use crate::health::Component;
+use crate::shutdown::Shutdown;
+
+/// The broker may be a name that resolves slowly, or drop packets.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Two missed beats and a dead peer is noticed.
+const HEARTBEAT_SECONDS: u16 = 10;
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A session of this length makes the next pause short again.
+const HEALTHY_AFTER: Duration = Duration::from_secs(30);
+
+/// Where the broker is, and what is declared there. Clones are cheap.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    /// An `amqp://` or `amqps://` URL with credentials and vhost.
+    pub url: String,
+    /// What every session declares first.
+    pub topology: Topology,
+    /// Shown by the broker beside each connection.
+    pub service: &'static str,
+}
+
+impl Broker {
+    /// Runs sessions, one after another, until the service stops: `session` gets a connection on which
+    /// everything is declared, and returns when it is of no use any more. `component` tells whether one
+    /// is running.
+    pub async fn supervise<F, Fut>(&self, component: &Component, shutdown: &Shutdown, mut session: F)
+    where
+        F: FnMut(Connection) -> Fut,
+        Fut: Future<Output = lapin::Result<()>>,
+    {
+        let mut pause = Backoff::new();
+        while !shutdown.is_stopped() {
+            let started = Instant::now();
+            let result = match shutdown.run_until_stopped(self.open(component.name())).await {
+                None => return,
+                Some(Err(error)) => Err(error),
+                Some(Ok(connection)) => {
+                    component.up();
+                    session(connection).await
+                }
+            };
+            if shutdown.is_stopped() {
+                return;
+            }
+            let error = result.err().map_or_else(|| "the session ended".to_owned(), |error| error.to_string());
+            component.down(&error);
+            if started.elapsed() > HEALTHY_AFTER {
+                pause = Backoff::new();
+            }
+            let wait = pause.next();
+            tracing::warn!(component = component.name(), %error, ?wait, "lost the broker; connecting again");
+            shutdown.run_until_stopped(tokio::time::sleep(wait)).await;
+        }
+    }
+
+    /// Connects and declares the topology, or checks it where the broker's user may not declare.
+    pub async fn open(&self, purpose: &str) -> lapin::Result<Connection> {
+        let connection = self.connect(purpose).await?;
+        let channel = connection.create_channel().await?;
+        match self.topology.declare(&channel).await {
+            Ok(()) => {
+                channel.close(200, "declared".into()).await?;
+            }
+            Err(error) if is_access_refused(&error) => {
+                let channel = connection.create_channel().await?;
+                self.topology.check(&channel).await?;
+                channel.close(200, "checked".into()).await?;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(connection)
+    }
+
+    /// Connects, and declares nothing.
+    pub async fn connect(&self, purpose: &str) -> lapin::Result<Connection> {
+        let mut uri: AMQPUri = self.url.parse().map_err(|error: String| {
+            lapin::Error::from(std::io::Error::new(std::io::ErrorKind::InvalidInput, error))
+        })?;
+        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        let properties =
+            ConnectionProperties::default().with_connection_name(format!("{}: {purpose}", self.service).into());
+        let connect = Connection::connect_uri_with_runtime(uri, properties, Runtime::tokio_current());
+        tokio::time::timeout(CONNECT_TIMEOUT, connect).await.unwrap_or_else(|_| {
+            let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "the broker did not answer in time");
+            Err(error.into())
+        })
+    }
+}
+
+fn is_access_refused(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == 403)
+}
+
+/// Pauses that grow from 100 ms to 5 s, each with jitter, so that services do not return in step.
+#[derive(Debug)]
+pub struct Backoff(Duration);
+
+impl Backoff {
+    /// Starts at the shortest pause.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(SHORTEST_PAUSE)
+    }
+
+    /// The next pause: half to all of a length that doubles.
+    pub fn next(&mut self) -> Duration {
+        let length = self.0;
+        self.0 = (length * 2).min(LONGEST_PAUSE);
+        length.mul_f64(rand::rng().random_range(0.5..=1.0))
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new()
+    }
+}

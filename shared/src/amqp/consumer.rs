@@ -1,0 +1,297 @@
+//! Consuming: typed messages, over any loss of the connection, until the service stops.
+//!
+//! A message settles by value. One that is dropped unsettled goes back to its queue; one whose connection
+//! is gone is delivered again by the broker, and [`Message::lost`] tells its worker to leave it. What
+//! cannot be decoded becomes a dead letter here and never reaches a service.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::connection::Broker;
+use super::publisher::{Publication, Publisher};
+use super::settle::{self, Settled};
+use crate::health::Component;
+use crate::shutdown::Shutdown;
+
+/// A queue to consume, and how many of its messages may be under way.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The queue.
+    pub queue: String,
+    /// Unsettled messages at a time: the backpressure.
+    pub prefetch: u16,
+}
+
+/// A message as the broker delivered it.
+#[derive(Debug)]
+pub struct Received {
+    /// The queue it came from.
+    pub queue: Arc<str>,
+    /// The exchange it was first published to.
+    pub exchange: String,
+    /// The key it was published with.
+    pub routing_key: String,
+    /// Whether it was delivered before, to us or another.
+    pub redelivered: bool,
+    /// Its properties, with its headers.
+    pub properties: BasicProperties,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// What a service reads from its queue.
+pub trait Content: Sized + Send + 'static {
+    /// Reads a message. What cannot be read becomes the dead letter that is returned for it.
+    fn decode(received: &Received) -> Result<Self, Box<Publication>>;
+}
+
+/// A message under way.
+#[derive(Debug)]
+pub struct Message<C> {
+    /// What it says.
+    pub content: C,
+    /// Whether it was delivered before: another may have worked on it.
+    pub redelivered: bool,
+    /// The queue it came from.
+    pub queue: Arc<str>,
+    settlement: Settlement,
+}
+
+impl<C> Message<C> {
+    /// It is done: whatever follows from it is with the broker or the database.
+    pub fn ack(self) {
+        self.settlement.ack();
+    }
+
+    /// The content, and what settles the message.
+    pub fn into_parts(self) -> (C, Settlement) {
+        (self.content, self.settlement)
+    }
+
+    /// Waits until the broker delivers it again to someone else, because the connection it came by is gone.
+    pub async fn lost(&self) {
+        self.settlement.lost().await;
+    }
+
+    /// Whether the connection it came by is gone.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.settlement.session.is_stopped()
+    }
+}
+
+/// What settles a message.
+#[derive(Debug)]
+pub struct Settlement {
+    tag: u64,
+    settled: mpsc::UnboundedSender<Settled>,
+    session: Shutdown,
+    done: bool,
+}
+
+impl Settlement {
+    /// The message is done.
+    pub fn ack(mut self) {
+        self.done = true;
+        // A session that is gone needs no ack: the broker delivers the message again.
+        let _ = self.settled.send(Settled::Done(self.tag));
+    }
+
+    /// Waits until the connection it came by is gone.
+    pub async fn lost(&self) {
+        self.session.stopped().await;
+    }
+
+    /// Whether the connection it came by is gone.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.session.is_stopped()
+    }
+}
+
+impl Drop for Settlement {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = self.settled.send(Settled::Returned(self.tag));
+        }
+    }
+}
+
+/// The messages of some queues.
+#[derive(Debug)]
+pub struct Consumer<C> {
+    messages: mpsc::Receiver<Message<C>>,
+    shutdown: Shutdown,
+    task: JoinHandle<()>,
+}
+
+/// How large a batch may become, and how long it may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Messages at most.
+    pub messages: usize,
+    /// How long to wait for more after the first.
+    pub wait: Duration,
+}
+
+impl<C: Content> Consumer<C> {
+    /// Starts consuming `sources`, each by a channel of its own on one connection.
+    #[must_use]
+    pub fn start(
+        broker: Broker,
+        sources: Vec<Source>,
+        dead_letters: Publisher,
+        component: Component,
+        shutdown: Shutdown,
+    ) -> Self {
+        let capacity = sources.iter().map(|source| usize::from(source.prefetch)).sum::<usize>().max(1);
+        let (sender, messages) = mpsc::channel(capacity);
+        let stopping = shutdown.clone();
+        let task = tokio::spawn(async move {
+            let sources = &sources;
+            broker
+                .supervise(&component, &shutdown, |connection| {
+                    let session = Session {
+                        messages: sender.clone(),
+                        dead_letters: dead_letters.clone(),
+                        shutdown: shutdown.clone(),
+                        lost: Shutdown::new(),
+                    };
+                    session.run(connection, sources)
+                })
+                .await;
+        });
+        Self { messages, shutdown: stopping, task }
+    }
+
+    /// The next message, or none when the service stops.
+    pub async fn next(&mut self) -> Option<Message<C>> {
+        loop {
+            let message = self.shutdown.run_until_stopped(self.messages.recv()).await??;
+            // The broker delivers it again on the new connection.
+            if !message.is_lost() {
+                return Some(message);
+            }
+        }
+    }
+
+    /// The next messages, or none when the service stops: what is there, and what comes within the wait.
+    pub async fn next_batch(&mut self, limits: Limits) -> Option<Vec<Message<C>>> {
+        let mut batch = vec![self.next().await?];
+        let deadline = tokio::time::Instant::now() + limits.wait;
+        while batch.len() < limits.messages {
+            match tokio::time::timeout_at(deadline, self.next()).await {
+                Ok(Some(message)) => batch.push(message),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Some(batch)
+    }
+
+    /// Waits until what was settled is with the broker. To be called when all messages are settled or
+    /// dropped; those that nobody took go back to their queues.
+    pub async fn close(self) {
+        drop(self.messages);
+        let _ = self.task.await;
+    }
+}
+
+/// One connection's worth of consuming.
+struct Session<C> {
+    messages: mpsc::Sender<Message<C>>,
+    dead_letters: Publisher,
+    shutdown: Shutdown,
+    lost: Shutdown,
+}
+
+impl<C: Content> Session<C> {
+    async fn run(self, connection: Connection, sources: &[Source]) -> lapin::Result<()> {
+        let result = self.consume_all(&connection, sources).await;
+        self.lost.stop();
+        // Closing takes with it whatever was neither settled nor taken.
+        let _ = connection.close(200, "done".into()).await;
+        result
+    }
+
+    /// Ends with the first queue that fails, or when the service stops and all is settled.
+    async fn consume_all(&self, connection: &Connection, sources: &[Source]) -> lapin::Result<()> {
+        let mut consuming = Vec::new();
+        for source in sources {
+            let channel = connection.create_channel().await?;
+            channel.basic_qos(source.prefetch, BasicQosOptions::default()).await?;
+            consuming.push(self.consume(channel, source));
+        }
+        futures_util::future::try_join_all(consuming).await?;
+        Ok(())
+    }
+
+    async fn consume(&self, channel: Channel, source: &Source) -> lapin::Result<()> {
+        let (settled, settlements) = mpsc::unbounded_channel();
+        let queue: Arc<str> = source.queue.as_str().into();
+        let mut consumer = channel
+            .basic_consume(
+                source.queue.as_str().into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
+        let settling = tokio::spawn(settle::run(channel.clone(), settlements));
+        let mut burying = JoinSet::new();
+        while let Some(next) = self.shutdown.run_until_stopped(consumer.next()).await {
+            // The end of the stream means that the broker cancelled the consumer: its queue is gone.
+            let Some(delivery) = next else { return Err(cancelled()) };
+            let delivery = delivery?;
+            let settlement = Settlement {
+                tag: delivery.delivery_tag,
+                settled: settled.clone(),
+                session: self.lost.clone(),
+                done: false,
+            };
+            let received = Received {
+                queue: Arc::clone(&queue),
+                exchange: delivery.exchange.to_string(),
+                routing_key: delivery.routing_key.to_string(),
+                redelivered: delivery.redelivered,
+                properties: delivery.properties,
+                body: delivery.data.into(),
+            };
+            match C::decode(&received) {
+                Ok(content) => {
+                    let Received { redelivered, queue, .. } = received;
+                    // Never waits: there is room for the prefetch of all queues. A service that has
+                    // stopped listening drops what it was sent, which returns it.
+                    let _ = self.messages.send(Message { content, redelivered, queue, settlement }).await;
+                }
+                Err(dead_letter) => {
+                    burying.spawn(bury(self.dead_letters.clone(), *dead_letter, settlement));
+                }
+            }
+        }
+        let _ = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await;
+        burying.join_all().await;
+        drop(settled);
+        // Ends when the last message under way is settled or dropped.
+        let _ = settling.await;
+        Ok(())
+    }
+}
+
+async fn bury(dead_letters: Publisher, dead_letter: Publication, settlement: Settlement) {
+    tokio::select! {
+        () = dead_letters.publish_until_confirmed(&dead_letter) => settlement.ack(),
+        () = settlement.lost() => {}
+    }
+}
+
+fn cancelled() -> lapin::Error {
+    std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "the broker cancelled the consumer").into()
+}

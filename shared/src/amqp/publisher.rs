@@ -1,0 +1,224 @@
+//! Publishing with confirms: many messages under way, each answered for by itself.
+//!
+//! One task owns the channel (concurrent publishes on clones of a channel can swap their confirms); callers
+//! hand it a message and await the broker's word. A nack or a return concerns its message alone; an error,
+//! or silence while messages are unconfirmed, ends the connection and fails what was under way.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use super::connection::{Backoff, Broker};
+use crate::health::Component;
+use crate::shutdown::Shutdown;
+
+/// Unconfirmed messages at a time: what a broker confirms in one round of disk writes, and no more, since
+/// all of them are published again when the connection breaks.
+const MAX_UNCONFIRMED: usize = 1_000;
+/// Silence for so long means that the connection is blocked or dead.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
+const PERSISTENT: u8 = 2;
+
+/// A message to be published.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// Where to.
+    pub exchange: String,
+    /// How it is routed there.
+    pub routing_key: String,
+    /// By which a returned message is known again.
+    pub message_id: String,
+    /// The body's media type.
+    pub content_type: String,
+    /// Headers of ours.
+    pub headers: FieldTable,
+    /// Where an answer is to go, and what it is to be known by.
+    pub reply: Option<ReplyTo>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Where an answer to a message goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplyTo {
+    /// A queue.
+    pub queue: String,
+    /// What the caller knows its answer by.
+    pub correlation_id: String,
+}
+
+/// A message is not with the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The connection was lost, or there is none: whether the broker has it is unknown.
+    #[error("the connection to the broker was lost")]
+    Lost,
+    /// The broker did not take it (a queue is full).
+    #[error("the broker refused the message")]
+    Refused,
+    /// No queue takes it.
+    #[error("no queue takes the message")]
+    Unroutable,
+}
+
+type Confirmed = oneshot::Sender<Result<(), PublishError>>;
+type Handed = (Publication, Confirmed);
+
+/// Hands messages to the task that owns the channel. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Publisher(mpsc::Sender<Handed>);
+
+impl Publisher {
+    /// Starts publishing, over a connection of its own that is made anew whenever it breaks.
+    #[must_use]
+    pub fn start(broker: Broker, component: Component, shutdown: Shutdown) -> Self {
+        let (sender, receiver) = mpsc::channel(MAX_UNCONFIRMED);
+        tokio::spawn(run(broker, component, shutdown, receiver));
+        Self(sender)
+    }
+
+    /// Publishes once. Returns when the broker has it, or does not.
+    pub async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
+        let (confirm, confirmed) = oneshot::channel();
+        self.0.send((publication, confirm)).await.map_err(|_| PublishError::Lost)?;
+        confirmed.await.unwrap_or(Err(PublishError::Lost))
+    }
+
+    /// Publishes until the broker has it. Gives up only when the caller drops the future.
+    pub async fn publish_until_confirmed(&self, publication: &Publication) {
+        let mut pause = Backoff::new();
+        while let Err(error) = self.publish(publication.clone()).await {
+            let wait = pause.next();
+            let Publication { exchange, routing_key, .. } = publication;
+            tracing::debug!(%error, %exchange, %routing_key, ?wait, "publishing again");
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+async fn run(broker: Broker, component: Component, shutdown: Shutdown, handed: mpsc::Receiver<Handed>) {
+    // The sessions take turns with the receiver; between them, what is handed over fails at once.
+    let handed = Arc::new(Mutex::new(handed));
+    let sessions = broker.supervise(&component, &shutdown, |connection| {
+        let handed = Arc::clone(&handed);
+        async move { Session::run(connection, &mut *handed.lock().await).await }
+    });
+    let refuse = async {
+        loop {
+            // Locked only while no session runs.
+            let next = handed.lock().await.try_recv();
+            match next {
+                Ok((_, confirm)) => {
+                    let _ = confirm.send(Err(PublishError::Lost));
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    tokio::select! {
+        () = sessions => {}
+        () = refuse => {}
+    }
+}
+
+/// One connection's worth of publishing.
+struct Session {
+    /// Ids of messages that came back, until their confirms come.
+    returned: HashSet<String>,
+}
+
+/// A message under way: what the broker says of it, its id, and who waits.
+type UnderWay = (lapin::Result<Confirmation>, String, Confirmed);
+
+impl Session {
+    async fn run(connection: Connection, handed: &mut mpsc::Receiver<Handed>) -> lapin::Result<()> {
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let mut session = Self { returned: HashSet::new() };
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(confirmed) = under_way.next(), if !under_way.is_empty() => session.settle(confirmed)?,
+                next = handed.recv(), if under_way.len() < MAX_UNCONFIRMED => match next {
+                    Some((publication, confirm)) => under_way.push(publish(&channel, publication, confirm)),
+                    // Every handle is gone: what is under way is all there will be.
+                    None if under_way.is_empty() => return connection.close(200, "done".into()).await,
+                    None => session.settle_all(&mut under_way).await?,
+                },
+                () = tokio::time::sleep(CONFIRM_TIMEOUT), if !under_way.is_empty() => {
+                    return Err(std::io::Error::new(
+                        std::io::ErrorKind::TimedOut, "the broker confirmed nothing for 30 s").into());
+                }
+            }
+        }
+    }
+
+    async fn settle_all<F>(&mut self, under_way: &mut FuturesUnordered<F>) -> lapin::Result<()>
+    where
+        F: Future<Output = UnderWay>,
+    {
+        while let Some(confirmed) = under_way.next().await {
+            self.settle(confirmed)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the caller. lapin hands a returned message to whichever confirm comes next, so it is matched
+    /// by its own id.
+    fn settle(&mut self, (confirmation, id, confirm): UnderWay) -> lapin::Result<()> {
+        let mut note = |returned: Option<lapin::message::BasicReturnMessage>| {
+            let id = returned.and_then(|message| message.delivery.properties.message_id().clone());
+            self.returned.extend(id.map(|id| id.to_string()));
+        };
+        let acked = match confirmation {
+            Ok(Confirmation::Ack(returned)) => {
+                note(returned);
+                true
+            }
+            Ok(Confirmation::Nack(returned)) => {
+                note(returned);
+                false
+            }
+            Ok(Confirmation::NotRequested) => true,
+            Err(error) => {
+                let _ = confirm.send(Err(PublishError::Lost));
+                return Err(error);
+            }
+        };
+        let result = match (self.returned.remove(&id), acked) {
+            (true, _) => Err(PublishError::Unroutable),
+            (false, true) => Ok(()),
+            (false, false) => Err(PublishError::Refused),
+        };
+        // A caller that gave up waiting does not need to know.
+        let _ = confirm.send(result);
+        Ok(())
+    }
+}
+
+async fn publish(channel: &Channel, publication: Publication, confirm: Confirmed) -> UnderWay {
+    let Publication { exchange, routing_key, message_id, content_type, headers, reply, body } = publication;
+    let mut properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_message_id(message_id.as_str().into())
+        .with_content_type(content_type.into())
+        .with_headers(headers);
+    if let Some(ReplyTo { queue, correlation_id }) = reply {
+        properties = properties.with_reply_to(queue.into()).with_correlation_id(correlation_id.into());
+    }
+    let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+    let confirmation =
+        match channel.basic_publish(exchange.into(), routing_key.into(), options, &body, properties).await {
+            Ok(confirmation) => confirmation.await,
+            Err(error) => Err(error),
+        };
+    (confirmation, message_id, confirm)
+}

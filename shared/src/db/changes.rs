@@ -1,0 +1,128 @@
+//! Changes of configuration, as they are announced: what caches must read again.
+//!
+//! Triggers announce each change with its commit (`NOTIFY`) and log it (`changes`). A watcher passes on
+//! both: notifications at once, and once a minute what the log says of the last minutes, in case one was
+//! missed. Whenever the listening connection is lost, everything counts as changed.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_postgres::{AsyncMessage, NoTls};
+
+use super::{Database, DbError};
+use crate::ids::OrganizationId;
+use crate::shutdown::Shutdown;
+
+const CHANNEL: &str = "cuewire_changes";
+const RECONCILE_EVERY: Duration = Duration::from_secs(60);
+/// How far back a reconciliation looks: the last one, and a transaction that was open meanwhile.
+const RECONCILE_MINUTES: i32 = 3;
+const RECONNECT_AFTER: Duration = Duration::from_millis(500);
+/// Notifications waiting for a service that is busy reloading; when full, the connection waits.
+const BUFFERED: usize = 1_024;
+
+/// What has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Something of this organization: itself, its keys, its webhooks.
+    Organization(OrganizationId),
+    /// Nobody knows: the watcher was not listening for a while.
+    Everything,
+}
+
+/// The changes, from the moment of [`Database::watch_changes`] on.
+#[derive(Debug)]
+pub struct Changes(mpsc::Receiver<Change>);
+
+impl Changes {
+    /// The next change, or none when the service stops. The first is [`Change::Everything`].
+    pub async fn next(&mut self) -> Option<Change> {
+        self.0.recv().await
+    }
+
+    /// A change that has arrived already.
+    pub fn try_next(&mut self) -> Option<Change> {
+        self.0.try_recv().ok()
+    }
+}
+
+impl Database {
+    /// Watches the configuration until the service stops.
+    #[must_use]
+    pub fn watch_changes(&self, shutdown: Shutdown) -> Changes {
+        let (sender, receiver) = mpsc::channel(BUFFERED);
+        let database = self.clone();
+        tokio::spawn(async move {
+            let watch = async {
+                loop {
+                    if let Err(error) = database.listen(&sender).await {
+                        tracing::warn!(%error, "not listening for changes of configuration; trying again");
+                    }
+                    if sender.is_closed() {
+                        return;
+                    }
+                    tokio::time::sleep(RECONNECT_AFTER).await;
+                }
+            };
+            shutdown.run_until_stopped(watch).await;
+        });
+        Changes(receiver)
+    }
+
+    /// Listens until the connection ends or nobody is interested any more.
+    async fn listen(&self, changes: &mpsc::Sender<Change>) -> Result<(), DbError> {
+        let (client, mut connection) = self.config.connect(NoTls).await?;
+        let (sender, mut notifications) = mpsc::channel(BUFFERED);
+        let driver = tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notification(notification) = message
+                    && sender.send(notification).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let listen = async {
+            client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+            let mut reconcile = tokio::time::interval(RECONCILE_EVERY);
+            reconcile.tick().await;
+            let mut change = Some(Change::Everything);
+            loop {
+                if let Some(change) = change.take()
+                    && changes.send(change).await.is_err()
+                {
+                    return Ok(());
+                }
+                tokio::select! {
+                    notification = notifications.recv() => {
+                        let Some(notification) = notification else { return Ok(()) };
+                        change = notification.payload().parse().ok().map(Change::Organization);
+                    }
+                    _ = reconcile.tick() => self.reconcile(changes).await?,
+                    () = changes.closed() => return Ok(()),
+                }
+            }
+        };
+        let result = listen.await;
+        driver.abort();
+        result
+    }
+
+    async fn reconcile(&self, changes: &mpsc::Sender<Change>) -> Result<(), DbError> {
+        let rows = self
+            .connection()
+            .await?
+            .query(
+                "SELECT DISTINCT organization_id FROM changes
+                 WHERE changed_at > now() - make_interval(mins => $1)",
+                &[&RECONCILE_MINUTES],
+            )
+            .await?;
+        for row in rows {
+            // A closed receiver is noticed by the caller.
+            let _ = changes.send(Change::Organization(OrganizationId(row.get(0)))).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! Webhooks, their secrets and their health.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio_postgres::Row;
+
+use super::{Database, DbError};
+use crate::formats::Format;
+use crate::ids::{OrganizationId, WebhookId};
+use crate::retry::Schedule;
+use crate::signature::Scheme;
+use crate::webhook::{Pattern, Subscription, Webhook};
+
+/// The columns of [`Webhook`], of `webhooks` joined with its health.
+const WEBHOOK: &str = "
+    SELECT webhooks.*, webhook_health.first_failed_at
+    FROM webhooks LEFT JOIN webhook_health ON webhook_health.webhook_id = webhooks.id";
+
+/// A page of subscriptions, when all are loaded: large enough that a million take a few hundred round trips.
+const SUBSCRIPTIONS_PER_PAGE: i64 = 5_000;
+
+/// A webhook with its sealed secrets, the newest first: what a sender needs.
+#[derive(Debug)]
+pub struct Target {
+    /// The webhook.
+    pub webhook: Webhook,
+    /// Its secrets that have not expired, still sealed, and when they do.
+    pub secrets: Vec<SealedSecret>,
+}
+
+/// A secret as it is stored.
+#[derive(Debug, Clone)]
+pub struct SealedSecret {
+    /// To be opened with the vault.
+    pub sealed: Vec<u8>,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+    /// When it ends, if it was replaced.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+impl Database {
+    /// A webhook with its secrets, or none if it does not exist.
+    pub async fn target(&self, webhook: WebhookId) -> Result<Option<Target>, DbError> {
+        let connection = self.connection().await?;
+        let statement = connection.prepare_cached(&format!("{WEBHOOK} WHERE webhooks.id = $1")).await?;
+        let Some(row) = connection.query_opt(&statement, &[&webhook.0]).await? else { return Ok(None) };
+        let webhook = read_webhook(&row)?;
+        let statement = connection
+            .prepare_cached(
+                "SELECT sealed, created_at, expires_at FROM secrets
+                 WHERE webhook_id = $1 AND (expires_at IS NULL OR expires_at > now())
+                 ORDER BY created_at DESC, id DESC",
+            )
+            .await?;
+        let rows = connection.query(&statement, &[&webhook.id.0]).await?;
+        let secret = |row: &Row| SealedSecret {
+            sealed: row.get("sealed"),
+            created_at: row.get("created_at"),
+            expires_at: row.get("expires_at"),
+        };
+        Ok(Some(Target { webhook, secrets: rows.iter().map(secret).collect() }))
+    }
+
+    /// The subscriptions of all enabled webhooks, page by page: those after `after`, ordered by id. The
+    /// last page is empty.
+    pub async fn subscriptions(&self, after: Option<WebhookId>) -> Result<Vec<Subscription>, DbError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(
+                "SELECT id, organization_id, event_types, filter FROM webhooks
+                 WHERE enabled AND id > $1 ORDER BY id LIMIT $2",
+            )
+            .await?;
+        let after = after.map_or(uuid::Uuid::nil(), |webhook| webhook.0);
+        let rows = connection.query(&statement, &[&after, &SUBSCRIPTIONS_PER_PAGE]).await?;
+        Ok(rows.iter().filter_map(read_subscription).collect())
+    }
+
+    /// The subscriptions of one organization's enabled webhooks.
+    pub async fn subscriptions_of(&self, organization: OrganizationId) -> Result<Vec<Subscription>, DbError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(
+                "SELECT id, organization_id, event_types, filter FROM webhooks
+                 WHERE enabled AND organization_id = $1",
+            )
+            .await?;
+        let rows = connection.query(&statement, &[&organization.0]).await?;
+        Ok(rows.iter().filter_map(read_subscription).collect())
+    }
+
+    /// Disables a webhook with a reason, unless it is disabled already.
+    pub async fn disable_webhook(&self, webhook: WebhookId, reason: &str) -> Result<(), DbError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(
+                "UPDATE webhooks SET enabled = false, disabled_reason = $2, updated_at = now()
+                 WHERE id = $1 AND enabled",
+            )
+            .await?;
+        connection.execute(&statement, &[&webhook.0, &reason]).await?;
+        Ok(())
+    }
+
+    /// Notes that a webhook has begun to fail, unless that is noted already.
+    pub async fn webhook_is_failing(
+        &self,
+        webhook: WebhookId,
+        since: OffsetDateTime,
+        error: &str,
+    ) -> Result<(), DbError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(
+                "INSERT INTO webhook_health (webhook_id, first_failed_at, last_error)
+                 SELECT id, $2, $3 FROM webhooks WHERE id = $1
+                 ON CONFLICT (webhook_id) DO NOTHING",
+            )
+            .await?;
+        connection.execute(&statement, &[&webhook.0, &since, &error.replace('\0', "\u{fffd}")]).await?;
+        Ok(())
+    }
+
+    /// Notes that a webhook has recovered.
+    pub async fn webhook_has_recovered(&self, webhook: WebhookId) -> Result<(), DbError> {
+        let connection = self.connection().await?;
+        let statement =
+            connection.prepare_cached("DELETE FROM webhook_health WHERE webhook_id = $1").await?;
+        connection.execute(&statement, &[&webhook.0]).await?;
+        Ok(())
+    }
+}
+
+/// A subscription, or none where the row holds what this version cannot read: one such webhook must not
+/// keep all others from their events.
+fn read_subscription(row: &Row) -> Option<Subscription> {
+    let webhook = WebhookId(row.get("id"));
+    match (read_patterns(row), read_filter(row)) {
+        (Ok(event_types), Ok(filter)) => {
+            Some(Subscription { webhook, organization: OrganizationId(row.get("organization_id")), event_types, filter })
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%webhook, %error, "a webhook that cannot be read gets no events");
+            None
+        }
+    }
+}
+
+fn read_patterns(row: &Row) -> Result<Vec<Pattern>, DbError> {
+    let patterns: Vec<&str> = row.get("event_types");
+    patterns.into_iter().map(Pattern::parse).collect::<Result<_, _>>().map_err(DbError::Unreadable)
+}
+
+fn read_filter(row: &Row) -> Result<Option<crate::filter::Filter>, DbError> {
+    let filter: Option<&str> = row.get("filter");
+    filter
+        .map(crate::filter::Filter::parse)
+        .transpose()
+        .map_err(|error| DbError::Unreadable(format!("a filter: {error}")))
+}
+
+pub(super) fn read_webhook(row: &Row) -> Result<Webhook, DbError> {
+    let unreadable = |what: &str| DbError::Unreadable(format!("a webhook's {what}"));
+    let headers: serde_json::Value = row.get("headers");
+    let headers: BTreeMap<String, String> =
+        serde_json::from_value(headers).map_err(|_| unreadable("headers"))?;
+    let schedule: Option<Vec<i64>> = row.get("retry_schedule_ms");
+    Ok(Webhook {
+        id: WebhookId(row.get("id")),
+        number: row.get("number"),
+        organization: OrganizationId(row.get("organization_id")),
+        name: row.get("name"),
+        description: row.get("description"),
+        url: row.get("url"),
+        enabled: row.get("enabled"),
+        disabled_reason: row.get("disabled_reason"),
+        first_failed_at: row.get("first_failed_at"),
+        format: Format::parse(row.get("format")).ok_or_else(|| unreadable("format"))?,
+        event_types: read_patterns(row)?,
+        filter: read_filter(row)?,
+        headers,
+        signature: match row.get("signature") {
+            "v1a" => Scheme::V1a,
+            _ => Scheme::V1,
+        },
+        max_in_flight: row.get::<_, i32>("max_in_flight").unsigned_abs(),
+        timeout: Duration::from_millis(u64::from(row.get::<_, i32>("timeout_ms").unsigned_abs())),
+        retry_schedule: schedule.as_deref().map(Schedule::from_millis),
+        created_at: row.get("created_at"),
+        updated_at: row.get("updated_at"),
+    })
+}

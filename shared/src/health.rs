@@ -1,0 +1,135 @@
+//! Health and readiness: what a service depends on, and whether it is there. Served over HTTP beside the
+//! metrics, apart from the service's own port.
+//!
+//! `/healthz` tells that the process runs (a restart would mend nothing that it depends on); `/readyz` names
+//! what is missing with 503.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use prometheus::{IntGaugeVec, Registry, TextEncoder};
+
+use crate::metrics;
+use crate::shutdown::Shutdown;
+
+/// What a service depends on.
+#[derive(Debug, Clone)]
+pub struct Health {
+    components: Arc<Mutex<Vec<Component>>>,
+    connected: IntGaugeVec,
+}
+
+/// One of the things a service depends on: a connection, a cache that must be filled.
+#[derive(Debug, Clone)]
+pub struct Component {
+    name: &'static str,
+    /// Why it is not there; none when it is.
+    missing: Arc<Mutex<Option<String>>>,
+    connected: prometheus::IntGauge,
+}
+
+impl Health {
+    /// Nothing yet; the gauge of connections is registered.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        let connected = metrics::gauges(
+            registry,
+            "cuewire_connected",
+            "Whether a part that the service depends on is there (1) or not (0)",
+            &["component"],
+        );
+        Self { components: Arc::default(), connected }
+    }
+
+    /// Adds something that the service depends on, missing until it says otherwise.
+    #[must_use]
+    pub fn component(&self, name: &'static str) -> Component {
+        let component = Component {
+            name,
+            missing: Arc::new(Mutex::new(Some("not there yet".to_owned()))),
+            connected: self.connected.with_label_values(&[name]),
+        };
+        self.components.lock().unwrap_or_else(PoisonError::into_inner).push(component.clone());
+        component
+    }
+
+    /// What is missing, and why.
+    #[must_use]
+    pub fn missing(&self) -> Vec<(&'static str, String)> {
+        let components = self.components.lock().unwrap_or_else(PoisonError::into_inner);
+        components.iter().filter_map(|component| Some((component.name, component.missing()?))).collect()
+    }
+}
+
+impl Component {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// It is there.
+    pub fn up(&self) {
+        self.set(None);
+    }
+
+    /// It is not, and why.
+    pub fn down(&self, reason: &str) {
+        self.set(Some(reason.to_owned()));
+    }
+
+    /// Whether it is there.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.missing().is_none()
+    }
+
+    fn set(&self, missing: Option<String>) {
+        self.connected.set(i64::from(missing.is_none()));
+        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
+    }
+
+    fn missing(&self) -> Option<String> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Serves `/healthz`, `/readyz` and `/metrics` until the service has stopped.
+pub async fn serve(
+    listen: SocketAddr,
+    health: Health,
+    registry: Registry,
+    shutdown: Shutdown,
+) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::bind(listen).await?;
+    tracing::info!(address = %listener.local_addr()?, "health and metrics are served");
+    let routes = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready).with_state(health))
+        .route("/metrics", get(scrape).with_state(registry));
+    tokio::spawn(async move {
+        let stopped = async move { shutdown.stopped().await };
+        if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stopped).await {
+            tracing::error!(%error, "health and metrics are no longer served");
+        }
+    });
+    Ok(())
+}
+
+async fn ready(State(health): State<Health>) -> impl IntoResponse {
+    let missing = health.missing();
+    let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let missing: serde_json::Map<_, _> =
+        missing.into_iter().map(|(name, reason)| (name.to_owned(), reason.into())).collect();
+    (status, Json(serde_json::json!({ "ready": missing.is_empty(), "missing": missing })))
+}
+
+async fn scrape(State(registry): State<Registry>) -> impl IntoResponse {
+    let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap_or_default();
+    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text)
+}

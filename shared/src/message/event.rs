@@ -1,0 +1,128 @@
+//! An event on its way to the router, as upstreams and the API publish it to `events`.
+//!
+//! CloudEvents over AMQP 0-9-1, for which there is no official binding: structured JSON
+//! (`application/cloudevents+json`, `application/json`, or no content type), or binary mode with attributes
+//! in headers named `ce-…`, `cloudEvents:…` or `cloudEvents_…`.
+
+use bytes::Bytes;
+use lapin::types::AMQPValue;
+use uuid::Uuid;
+
+use super::{CLOUDEVENTS_JSON, DeadMessage, HeadersIn, HeadersOut};
+use crate::amqp::consumer::Content;
+use crate::amqp::topology::EVENTS;
+use crate::amqp::{Publication, Received};
+use crate::delivery::Reason;
+use crate::event::{AttributeValue, Event, is_json};
+
+/// Set on events that are sent again on purpose, which are then not dropped as repeats.
+const AGAIN: &str = "cuewire-again";
+const PREFIXES: [&str; 3] = ["ce-", "cloudEvents:", "cloudEvents_"];
+
+/// An event that was published.
+#[derive(Debug)]
+pub struct EventMessage {
+    /// The event.
+    pub event: Event,
+    /// The event in structured JSON: the body as it came, or made of binary mode.
+    pub json: Bytes,
+    /// The exchange it was published to, which tells the publisher and cannot be forged.
+    pub exchange: String,
+    /// Whether it was sent again on purpose.
+    pub again: bool,
+}
+
+impl EventMessage {
+    /// The message that publishes an event to the router.
+    #[must_use]
+    pub fn publication(event: &Event, again: bool) -> Publication {
+        let mut headers = HeadersOut::default();
+        if again {
+            headers = headers.text(AGAIN, "true");
+        }
+        Publication {
+            exchange: EVENTS.to_owned(),
+            routing_key: event.event_type.to_string(),
+            message_id: Uuid::now_v7().to_string(),
+            content_type: CLOUDEVENTS_JSON.to_owned(),
+            headers: headers.0,
+            reply: None,
+            body: event.to_json(),
+        }
+    }
+
+    /// The dead letter of an event that nobody may have.
+    #[must_use]
+    pub fn rejected(&self, detail: String) -> Publication {
+        DeadMessage::of_event(&self.event, self.json.clone(), Reason::Rejected, detail).publication()
+    }
+}
+
+impl Content for EventMessage {
+    fn decode(received: &Received) -> Result<Self, Box<Publication>> {
+        read(received).map_err(|detail| Box::new(DeadMessage::poison(received, detail).publication()))
+    }
+}
+
+fn read(received: &Received) -> Result<EventMessage, String> {
+    let headers = HeadersIn::of(received);
+    let content_type = received.properties.content_type().as_ref().map(|text| text.as_str());
+    let attributes = binary_attributes(headers)?;
+    let (event, json) = if !attributes.is_empty() {
+        let event = Event::from_attributes(attributes, content_type, received.body.clone());
+        let event = event.map_err(|error| error.to_string())?;
+        let json = event.to_json();
+        (event, json)
+    } else if content_type.is_none_or(is_json) {
+        let event = Event::from_json(&received.body).map_err(|error| error.to_string())?;
+        (event, received.body.clone())
+    } else {
+        return Err(format!(
+            "its content type is {:?} and it has no headers such as ce-id: send an event as {CLOUDEVENTS_JSON}, \
+             or its attributes as ce- headers",
+            content_type.unwrap_or_default()
+        ));
+    };
+    // The header is ours alone: a publisher's own exchange cannot set it.
+    let again = received.exchange == EVENTS && headers.optional_text(AGAIN)? == Some("true");
+    Ok(EventMessage { event, json, exchange: received.exchange.clone(), again })
+}
+
+fn binary_attributes(headers: HeadersIn<'_>) -> Result<Vec<(String, AttributeValue)>, String> {
+    let mut attributes = Vec::new();
+    for (header, value) in headers.0.map(|table| table.inner()).into_iter().flatten() {
+        let header = header.as_str();
+        let Some(name) = PREFIXES.iter().find_map(|prefix| header.strip_prefix(prefix)) else { continue };
+        attributes.push((name.to_owned(), attribute_value(header, value)?));
+    }
+    Ok(attributes)
+}
+
+fn attribute_value(header: &str, value: &AMQPValue) -> Result<AttributeValue, String> {
+    let integer = match value {
+        AMQPValue::LongString(text) => {
+            let text = std::str::from_utf8(text.as_bytes());
+            return text
+                .map(|text| AttributeValue::Text(text.to_owned()))
+                .map_err(|_| format!("the header `{header}` is not UTF-8"));
+        }
+        AMQPValue::ShortString(text) => return Ok(AttributeValue::Text(text.to_string())),
+        AMQPValue::Boolean(truth) => return Ok(AttributeValue::Boolean(*truth)),
+        AMQPValue::ShortShortInt(number) => i64::from(*number),
+        AMQPValue::ShortShortUInt(number) => i64::from(*number),
+        AMQPValue::ShortInt(number) => i64::from(*number),
+        AMQPValue::ShortUInt(number) => i64::from(*number),
+        AMQPValue::LongInt(number) => i64::from(*number),
+        AMQPValue::LongUInt(number) => i64::from(*number),
+        AMQPValue::LongLongInt(number) => *number,
+        other => {
+            return Err(format!(
+                "the header `{header}` is of AMQP type {:?}, and an attribute is text, a whole number or a boolean",
+                other.get_type()
+            ));
+        }
+    };
+    i32::try_from(integer)
+        .map(AttributeValue::Integer)
+        .map_err(|_| format!("the header `{header}` is {integer}, and a number has 32 bits"))
+}

@@ -1,0 +1,207 @@
+//! The entry point that the four services share: read the configuration, log, watch for signals, serve health
+//! and metrics, then run the service until it is told to stop.
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use prometheus::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::amqp::Broker;
+use crate::amqp::connection::Backoff;
+use crate::config::{Common, ConfigError, Environment, LogFormat};
+use crate::db::{Database, DbError};
+use crate::health::{self, Component, Health};
+use crate::metrics;
+use crate::shutdown::Shutdown;
+
+/// Exit codes: 1 when the service failed, 2 when its configuration cannot be used.
+const BAD_CONFIGURATION: u8 = 2;
+const PING_EVERY: Duration = Duration::from_secs(2);
+/// The database's record of how many queues each lane has.
+pub const SENDER_QUEUES: &str = "sender_queues";
+
+/// What a service is started with.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The service's name.
+    pub service: &'static str,
+    /// The configuration that all services have.
+    pub common: Common,
+    /// The database.
+    pub database: Database,
+    /// The broker.
+    pub broker: Broker,
+    /// What the service depends on.
+    pub health: Health,
+    /// Its metrics.
+    pub registry: Registry,
+    /// Tells when to stop.
+    pub shutdown: Shutdown,
+}
+
+impl Context {
+    /// A context of this configuration. Connects to nothing yet.
+    pub fn new(service: &'static str, common: Common, shutdown: Shutdown) -> Result<Self, DbError> {
+        let registry = metrics::registry(service);
+        Ok(Self {
+            service,
+            database: Database::new(&common.database_url, common.database_connections)?,
+            broker: Broker { url: common.amqp_url.clone(), topology: common.topology.clone(), service },
+            health: Health::new(&registry),
+            registry,
+            common,
+            shutdown,
+        })
+    }
+
+    /// Waits for the database, brings its schema up to date, and makes sure that all services agree on
+    /// the number of queues. `None` when the service is to stop before that.
+    pub async fn prepare(&self) -> anyhow::Result<Option<()>> {
+        let component = self.health.component("database");
+        let mut pause = Backoff::new();
+        let migrate = async {
+            loop {
+                match self.database.migrate().await {
+                    Err(DbError::Unavailable(error)) => {
+                        component.down(&error);
+                        tracing::warn!(%error, "waiting for the database");
+                        tokio::time::sleep(pause.next()).await;
+                    }
+                    result => return result,
+                }
+            }
+        };
+        let Some(migrated) = self.shutdown.run_until_stopped(migrate).await else { return Ok(None) };
+        migrated?;
+        self.agree_on_queues().await?;
+        component.up();
+        tokio::spawn(watch_database(self.database.clone(), component, self.shutdown.clone()));
+        Ok(Some(()))
+    }
+
+    async fn agree_on_queues(&self) -> anyhow::Result<()> {
+        let configured = self.common.topology.sender_queues.to_string();
+        let agreed = self.database.agree(SENDER_QUEUES, &configured).await?;
+        anyhow::ensure!(
+            agreed == configured,
+            "CUEWIRE_SENDER_QUEUES is {configured}, and the other services use {agreed}; \
+             `api topology apply` changes it for all"
+        );
+        Ok(())
+    }
+}
+
+async fn watch_database(database: Database, component: Component, shutdown: Shutdown) {
+    let watch = async {
+        loop {
+            tokio::time::sleep(PING_EVERY).await;
+            match database.ping().await {
+                Ok(()) => component.up(),
+                Err(error) => component.down(&error.to_string()),
+            }
+        }
+    };
+    shutdown.run_until_stopped(watch).await;
+}
+
+/// Runs a service as a process: `read` its own configuration, then `run` it until SIGTERM or Ctrl-C.
+pub fn main<C, F, Fut>(
+    service: &'static str,
+    health_port: u16,
+    read: impl FnOnce(&Environment) -> Result<C, ConfigError>,
+    run: F,
+) -> ExitCode
+where
+    F: FnOnce(Context, C) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    let environment = Environment::of_process();
+    let read = Common::read(&environment, health_port).and_then(|common| Ok((common, read(&environment)?)));
+    let (common, config) = match read {
+        Ok(configuration) => configuration,
+        Err(error) => {
+            eprintln!("{service}: {error}");
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    if let Err(reason) = start_logging(&common) {
+        eprintln!("{service}: CUEWIRE_LOG {reason}");
+        return ExitCode::from(BAD_CONFIGURATION);
+    }
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| {
+            let result = runtime.block_on(serve(service, common, |context| run(context, config)));
+            // What still runs is background work that the service chose not to wait for.
+            runtime.shutdown_background();
+            result
+        });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{service} failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve<Fut>(
+    service: &'static str,
+    common: Common,
+    run: impl FnOnce(Context) -> Fut,
+) -> anyhow::Result<()>
+where
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    let shutdown = Shutdown::new();
+    let (listen, grace) = (common.health_listen, common.shutdown_grace);
+    let context = Context::new(service, common, shutdown.clone())?;
+    // Health is told until the very end, so it stops by a switch of its own.
+    let health_shutdown = Shutdown::new();
+    health::serve(listen, context.health.clone(), context.registry.clone(), health_shutdown.clone())
+        .await
+        .map_err(|error| anyhow::anyhow!("CUEWIRE_HEALTH_LISTEN: cannot listen on {listen}: {error}"))?;
+    tokio::spawn(stop_on_signal(shutdown.clone()));
+    tracing::info!(service, version = env!("CARGO_PKG_VERSION"), "starting");
+    let result = tokio::select! {
+        result = run(context) => result,
+        () = async { shutdown.stopped().await; tokio::time::sleep(grace).await } => {
+            Err(anyhow::anyhow!("work was still in flight {grace:?} after the signal to stop; it will be delivered again"))
+        }
+    };
+    health_shutdown.stop();
+    tracing::info!(service, "stopped");
+    result
+}
+
+async fn stop_on_signal(shutdown: Shutdown) {
+    let wait = async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    match wait.await {
+        Ok(()) => tracing::info!("stopping: finishing what is in flight"),
+        Err(error) => tracing::error!(%error, "cannot watch for signals"),
+    }
+    shutdown.stop();
+}
+
+fn start_logging(common: &Common) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&common.log_filter).map_err(|error| format!("is no log filter: {error}"))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match common.log_format {
+        LogFormat::Text => subscriber.with_ansi(false).init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Secrets at rest: sealed with the operator's key before they reach the database.
+//!
+//! XChaCha20-Poly1305 with a random nonce in front; the webhook's id is authenticated with the text, so a
+//! sealed secret that is moved to another webhook's row does not open.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use rand::RngExt;
+
+use crate::ids::WebhookId;
+
+const NONCE_BYTES: usize = 24;
+
+/// Seals and opens secrets with the key of `CUEWIRE_SECRETS_KEY`.
+#[derive(Clone)]
+pub struct Vault(XChaCha20Poly1305);
+
+/// A sealed secret does not open: another key sealed it, or the row was tampered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a webhook's secret does not open with CUEWIRE_SECRETS_KEY; was it sealed with another key?")]
+pub struct DoesNotOpen;
+
+impl Vault {
+    /// Reads the key: base64 of 32 bytes. The error is a sentence to be read after the variable's name.
+    pub fn from_base64(text: &str) -> Result<Self, String> {
+        let key = BASE64.decode(text.trim()).map_err(|error| format!("is not base64: {error}"))?;
+        let cipher = XChaCha20Poly1305::new_from_slice(&key).map_err(|_| {
+            format!("holds {} bytes, and 32 are needed; `openssl rand -base64 32` makes such a key", key.len())
+        })?;
+        Ok(Self(cipher))
+    }
+
+    /// Seals a secret of `webhook`.
+    #[must_use]
+    pub fn seal(&self, webhook: WebhookId, secret: &str) -> Vec<u8> {
+        let nonce: [u8; NONCE_BYTES] = rand::rng().random();
+        let payload = Payload { msg: secret.as_bytes(), aad: webhook.0.as_bytes() };
+        let sealed = self.0.encrypt(&XNonce::from(nonce), payload).expect("a secret is far below 256 GiB");
+        [&nonce, sealed.as_slice()].concat()
+    }
+
+    /// Opens what [`Vault::seal`] sealed for `webhook`.
+    pub fn open(&self, webhook: WebhookId, sealed: &[u8]) -> Result<String, DoesNotOpen> {
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(DoesNotOpen)?;
+        let payload = Payload { msg: sealed, aad: webhook.0.as_bytes() };
+        let secret = self.0.decrypt(&XNonce::from(*nonce), payload).map_err(|_| DoesNotOpen)?;
+        String::from_utf8(secret).map_err(|_| DoesNotOpen)
+    }
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Vault")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vault(byte: u8) -> Vault {
+        Vault::from_base64(&BASE64.encode([byte; 32])).unwrap()
+    }
+
+    #[test]
+    fn a_sealed_secret_opens_for_its_webhook_and_its_key_alone() {
+        let webhook = WebhookId::new();
+        let sealed = vault(1).seal(webhook, "whsec_x");
+        assert_eq!(vault(1).open(webhook, &sealed).unwrap(), "whsec_x");
+        assert_eq!(vault(1).open(WebhookId::new(), &sealed), Err(DoesNotOpen));
+        assert_eq!(vault(2).open(webhook, &sealed), Err(DoesNotOpen));
+        assert_eq!(vault(1).open(webhook, &sealed[..10]), Err(DoesNotOpen));
+    }
+
+    #[test]
+    fn a_short_key_is_refused_with_what_to_do() {
+        let error = Vault::from_base64("AAAA").unwrap_err();
+        assert!(error.contains("holds 3 bytes, and 32 are needed"), "{error}");
+    }
+}
