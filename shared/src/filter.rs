@@ -42,6 +42,8 @@ mod operand;
 mod parser;
 mod path;
 mod pattern;
+#[cfg(test)]
+mod properties;
 
 use std::sync::Arc;
 
