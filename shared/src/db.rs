@@ -15,7 +15,9 @@ pub mod webhooks;
 
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
@@ -58,7 +60,9 @@ impl From<tokio_postgres::Error> for DbError {
             {
                 Self::Unavailable(refusal.message().to_owned())
             }
-            Some(refusal) if refusal.code() == &SqlState::CHECK_VIOLATION && refusal.constraint().is_none() => {
+            Some(refusal)
+                if refusal.code() == &SqlState::CHECK_VIOLATION && refusal.constraint().is_none() =>
+            {
                 Self::NoPartition
             }
             Some(refusal) => Self::Refused(format!("{} ({})", refusal.message(), refusal.code().code())),

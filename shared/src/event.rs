@@ -124,7 +124,9 @@ impl EventType {
         match text.split_once('.') {
             None => Err(format!("is {text:?}, and must be `<category>.<operation>`")),
             Some(_) if text.split('.').all(word) => Ok(Self(text.to_owned())),
-            Some(_) => Err(format!("is {text:?}, and must be words of A-Z, a-z, 0-9, _ and - joined by dots")),
+            Some(_) => {
+                Err(format!("is {text:?}, and must be words of A-Z, a-z, 0-9, _ and - joined by dots"))
+            }
         }
     }
 
@@ -226,8 +228,7 @@ impl Draft {
     pub fn from_json(body: &Bytes) -> Result<Self, EventError> {
         let Members(members) =
             serde_json::from_slice(body).map_err(|error| EventError::Syntax(error.to_string()))?;
-        let mut draft =
-            Self { attributes: Vec::with_capacity(members.len()), data: None, size: body.len() };
+        let mut draft = Self { attributes: Vec::with_capacity(members.len()), data: None, size: body.len() };
         for (name, raw) in members {
             let data = match name.as_str() {
                 _ if raw.get() == "null" => continue,
@@ -334,7 +335,8 @@ impl Draft {
         Ok(Event {
             id: id.ok_or_else(|| missing("id"))?,
             source: source.ok_or_else(|| missing("source"))?,
-            event_type: EventType::parse(&event_type).map_err(|reason| EventError::invalid("type", reason))?,
+            event_type: EventType::parse(&event_type)
+                .map_err(|reason| EventError::invalid("type", reason))?,
             subject,
             time,
             datacontenttype,
@@ -587,8 +589,9 @@ mod tests {
     #[test]
     fn binary_data_survives_as_base64() {
         let image = Bytes::from_static(&[0xff, 0xd8, 0, 1, 2, 0xff]);
-        let attributes = [("id", "1"), ("source", "s"), ("type", "thumbnail.captured"), ("specversion", "1.0")]
-            .map(|(name, value)| (name.to_owned(), AttributeValue::Text(value.to_owned())));
+        let attributes =
+            [("id", "1"), ("source", "s"), ("type", "thumbnail.captured"), ("specversion", "1.0")]
+                .map(|(name, value)| (name.to_owned(), AttributeValue::Text(value.to_owned())));
         let read = Event::from_attributes(attributes, Some("image/jpeg"), image.clone()).unwrap();
         assert_eq!(read.data, Data::Binary(image));
         assert_eq!(Event::from_json(&read.to_json()).unwrap(), read);
@@ -608,23 +611,44 @@ mod tests {
     fn what_is_not_an_event_is_told_by_field_and_reason() {
         let long = "x".repeat(513);
         let cases = [
-            (event("[]"), "the event is not valid JSON: invalid type: sequence, expected an object of event attributes at line 1 column 0"),
+            (
+                event("[]"),
+                "the event is not valid JSON: invalid type: sequence, expected an object of event attributes at line 1 column 0",
+            ),
             (event(r#"{"id":"1","type":"a.b"}"#), "`source` is missing"),
             (event(r#"{"source":"s","type":"a.b"}"#), "`id` is missing"),
             (event(r#"{"id":"1","source":"s"}"#), "`type` is missing"),
-            (event(r#"{"id":"1","source":"s","type":"nodot"}"#), "`type` is \"nodot\", and must be `<category>.<operation>`"),
-            (event(r#"{"id":"1","source":"s","type":"a..b"}"#), "`type` is \"a..b\", and must be words of A-Z, a-z, 0-9, _ and - joined by dots"),
+            (
+                event(r#"{"id":"1","source":"s","type":"nodot"}"#),
+                "`type` is \"nodot\", and must be `<category>.<operation>`",
+            ),
+            (
+                event(r#"{"id":"1","source":"s","type":"a..b"}"#),
+                "`type` is \"a..b\", and must be words of A-Z, a-z, 0-9, _ and - joined by dots",
+            ),
             (event(r#"{"id":"","source":"s","type":"a.b"}"#), "`id` is empty"),
-            (event(&format!(r#"{{"id":"1","source":"{long}","type":"a.b"}}"#)), "`source` is 513 bytes, and at most 512 are accepted"),
+            (
+                event(&format!(r#"{{"id":"1","source":"{long}","type":"a.b"}}"#)),
+                "`source` is 513 bytes, and at most 512 are accepted",
+            ),
             (with(r#""id":"2""#), "`id` is there twice"),
             (with(r#""specversion":"0.3""#), "`specversion` must be \"1.0\""),
-            (with(r#""time":"yesterday""#), "`time` must be a time as in RFC 3339, such as 2026-01-31T09:30:00Z"),
-            (with(r#""Realm":"x""#), "`Realm` is not a name for an attribute: at most 64 lower-case letters and digits"),
+            (
+                with(r#""time":"yesterday""#),
+                "`time` must be a time as in RFC 3339, such as 2026-01-31T09:30:00Z",
+            ),
+            (
+                with(r#""Realm":"x""#),
+                "`Realm` is not a name for an attribute: at most 64 lower-case letters and digits",
+            ),
             (with(r#""realm":{}"#), "`realm` must be text, a whole number or a boolean"),
             (with(r#""realm":1.5"#), "`realm` must be a whole number of 32 bits"),
             (with(r#""subject":"a\u0000b""#), "`subject` contains a control character"),
             (with(r#""subject":7"#), "`subject` must be text"),
-            (with(r#""data":1,"data_base64":"AA==""#), "`data_base64` is a second `data`, and an event has one"),
+            (
+                with(r#""data":1,"data_base64":"AA==""#),
+                "`data_base64` is a second `data`, and an event has one",
+            ),
             (with(r#""data_base64":"*""#), "`data_base64` is not base64: Invalid symbol 42, offset 0."),
         ];
         for (read, message) in cases {

@@ -71,7 +71,9 @@ impl Guard {
     /// Reads `CUEWIRE_ALLOWED_NETWORKS`: networks such as `10.0.0.0/8`, separated by commas.
     pub fn read(text: &str) -> Result<Self, String> {
         let parse = |net: &str| {
-            net.trim().parse::<IpNet>().map_err(|_| format!("has {net:?}, and a network is such as 10.1.0.0/16"))
+            net.trim()
+                .parse::<IpNet>()
+                .map_err(|_| format!("has {net:?}, and a network is such as 10.1.0.0/16"))
         };
         Ok(Self::allowing(text.split(',').map(parse).collect::<Result<_, _>>()?))
     }

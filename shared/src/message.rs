@@ -66,7 +66,9 @@ impl<'a> HeadersIn<'a> {
             Some(AMQPValue::LongString(text)) => std::str::from_utf8(text.as_bytes())
                 .map(Some)
                 .map_err(|_| format!("the header `{name}` is not UTF-8")),
-            Some(other) => Err(format!("the header `{name}` is of AMQP type {:?}, not text", other.get_type())),
+            Some(other) => {
+                Err(format!("the header `{name}` is of AMQP type {:?}, not text", other.get_type()))
+            }
         }
     }
 
@@ -83,7 +85,9 @@ impl<'a> HeadersIn<'a> {
     fn number(self, name: &str) -> Result<i64, String> {
         match self.get(name) {
             Some(AMQPValue::LongLongInt(number)) => Ok(*number),
-            Some(other) => Err(format!("the header `{name}` is of AMQP type {:?}, not long-long-int", other.get_type())),
+            Some(other) => {
+                Err(format!("the header `{name}` is of AMQP type {:?}, not long-long-int", other.get_type()))
+            }
             None => Err(format!("the header `{name}` is missing")),
         }
     }

@@ -8,8 +8,8 @@ use prometheus::{
 
 /// Seconds, from half a millisecond to the longest request.
 pub const SECONDS: &[f64] = &[
-    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-    30.0, 60.0,
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0, 30.0, 60.0,
 ];
 /// Sizes of batches.
 pub const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
@@ -76,9 +76,14 @@ pub fn histograms(
 #[must_use]
 pub fn registry(service: &str) -> Registry {
     let registry = Registry::new();
-    gauges(&registry, "cuewire_build_info", "Always 1; the labels tell what is running", &["service", "version"])
-        .with_label_values(&[service, env!("CARGO_PKG_VERSION")])
-        .set(1);
+    gauges(
+        &registry,
+        "cuewire_build_info",
+        "Always 1; the labels tell what is running",
+        &["service", "version"],
+    )
+    .with_label_values(&[service, env!("CARGO_PKG_VERSION")])
+    .set(1);
     let process = prometheus::process_collector::ProcessCollector::for_self();
     registry.register(Box::new(process)).expect(CONSTANT);
     registry

@@ -135,7 +135,8 @@ impl<'de> Deserialize<'de> for Schedule {
 
 /// Reads a duration: a whole number and one of `ms s m h d`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let error = || format!("has {text:?}, and a duration is a whole number with ms, s, m, h or d, such as \"5m\"");
+    let error =
+        || format!("has {text:?}, and a duration is a whole number with ms, s, m, h or d, such as \"5m\"");
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let unit_ms: u64 = match unit {

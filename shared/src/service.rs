@@ -197,7 +197,8 @@ async fn stop_on_signal(shutdown: Shutdown) {
 }
 
 fn start_logging(common: &Common) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&common.log_filter).map_err(|error| format!("is no log filter: {error}"))?;
+    let filter =
+        EnvFilter::try_new(&common.log_filter).map_err(|error| format!("is no log filter: {error}"))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match common.log_format {
         LogFormat::Text => subscriber.with_ansi(false).init(),

@@ -181,10 +181,7 @@ mod tests {
     fn while_a_secret_is_replaced_both_sign() {
         let (old, new) = (Secret::generate(Scheme::V1), Secret::generate(Scheme::V1));
         let header = sign(&[new.clone(), old.clone()], "id", 1, b"body");
-        assert_eq!(
-            header,
-            format!("{} {}", sign(&[new], "id", 1, b"body"), sign(&[old], "id", 1, b"body"))
-        );
+        assert_eq!(header, format!("{} {}", sign(&[new], "id", 1, b"body"), sign(&[old], "id", 1, b"body")));
     }
 
     #[test]

@@ -27,7 +27,10 @@ impl Vault {
     pub fn from_base64(text: &str) -> Result<Self, String> {
         let key = BASE64.decode(text.trim()).map_err(|error| format!("is not base64: {error}"))?;
         let cipher = XChaCha20Poly1305::new_from_slice(&key).map_err(|_| {
-            format!("holds {} bytes, and 32 are needed; `openssl rand -base64 32` makes such a key", key.len())
+            format!(
+                "holds {} bytes, and 32 are needed; `openssl rand -base64 32` makes such a key",
+                key.len()
+            )
         })?;
         Ok(Self(cipher))
     }

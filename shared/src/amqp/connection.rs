@@ -56,7 +56,8 @@ impl Broker {
             if shutdown.is_stopped() {
                 return;
             }
-            let error = result.err().map_or_else(|| "the session ended".to_owned(), |error| error.to_string());
+            let error =
+                result.err().map_or_else(|| "the session ended".to_owned(), |error| error.to_string());
             component.down(&error);
             if started.elapsed() > HEALTHY_AFTER {
                 pause = Backoff::new();
@@ -91,11 +92,12 @@ impl Broker {
             lapin::Error::from(std::io::Error::new(std::io::ErrorKind::InvalidInput, error))
         })?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
-        let properties =
-            ConnectionProperties::default().with_connection_name(format!("{}: {purpose}", self.service).into());
+        let properties = ConnectionProperties::default()
+            .with_connection_name(format!("{}: {purpose}", self.service).into());
         let connect = Connection::connect_uri_with_runtime(uri, properties, Runtime::tokio_current());
         tokio::time::timeout(CONNECT_TIMEOUT, connect).await.unwrap_or_else(|_| {
-            let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "the broker did not answer in time");
+            let error =
+                std::io::Error::new(std::io::ErrorKind::TimedOut, "the broker did not answer in time");
             Err(error.into())
         })
     }

@@ -8,9 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use lapin::options::{
-    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-};
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{Channel, ExchangeKind};
 
@@ -135,9 +133,12 @@ impl Topology {
             exchange(DEAD, ExchangeKind::Topic, Some(UNROUTED)),
         ];
         // A fanout, so that the routing key survives the wait.
-        exchanges.extend(TIERS.iter().map(|tier| exchange(&retry_exchange(*tier), ExchangeKind::Fanout, None)));
+        exchanges
+            .extend(TIERS.iter().map(|tier| exchange(&retry_exchange(*tier), ExchangeKind::Fanout, None)));
         exchanges.extend(
-            self.publishers.iter().map(|grant| exchange(&grant.exchange(), ExchangeKind::Topic, Some(UNROUTED))),
+            self.publishers
+                .iter()
+                .map(|grant| exchange(&grant.exchange(), ExchangeKind::Topic, Some(UNROUTED))),
         );
         exchanges
     }
@@ -273,7 +274,8 @@ impl Topology {
     /// of that number have emptied them.
     pub async fn release(&self, channel: &Channel, old_sender_queues: u32) -> lapin::Result<()> {
         let old = Self { sender_queues: old_sender_queues, publishers: Vec::new() };
-        let gone = |binding: &Binding| !self.sender_queues().any(|(_, _, queue)| queue == binding.destination);
+        let gone =
+            |binding: &Binding| !self.sender_queues().any(|(_, _, queue)| queue == binding.destination);
         let bindings: Vec<_> = old
             .queue_bindings()
             .into_iter()
@@ -432,7 +434,9 @@ fn parse_grants(text: &str) -> Result<Vec<PublisherGrant>, String> {
     let mut grants: Vec<PublisherGrant> = Vec::new();
     for entry in text.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
         let grant = parse_grant(entry).ok_or_else(|| {
-            format!("has {entry:?}, and a publisher is <name>=<category>,<category>@<organization>,<organization>")
+            format!(
+                "has {entry:?}, and a publisher is <name>=<category>,<category>@<organization>,<organization>"
+            )
         })?;
         if grants.iter().any(|other| other.name == grant.name) {
             return Err(format!("names the publisher {:?} twice", grant.name));
@@ -454,7 +458,8 @@ fn parse_grant(entry: &str) -> Option<PublisherGrant> {
         categories: list(categories),
         organizations: list(organizations),
     };
-    let valid = is_word(&grant.name) && !grant.categories.is_empty() && grant.categories.iter().all(|c| is_word(c));
+    let valid =
+        is_word(&grant.name) && !grant.categories.is_empty() && grant.categories.iter().all(|c| is_word(c));
     valid.then_some(grant)
 }
 
@@ -472,13 +477,17 @@ mod tests {
     #[test]
     fn every_exchange_that_is_named_is_declared() {
         let topology = topology();
-        let names: BTreeSet<String> = topology.exchanges().into_iter().map(|exchange| exchange.name).collect();
+        let names: BTreeSet<String> =
+            topology.exchanges().into_iter().map(|exchange| exchange.name).collect();
         let queues: BTreeSet<String> = topology.queues().into_iter().map(|queue| queue.name).collect();
         for exchange in topology.exchanges() {
             assert!(exchange.alternate.is_none_or(|name| names.contains(name)), "{exchange:?}");
         }
         for queue in topology.queues() {
-            assert!(queue.arguments.dead_letter_exchange().is_none_or(|name| names.contains(name)), "{queue:?}");
+            assert!(
+                queue.arguments.dead_letter_exchange().is_none_or(|name| names.contains(name)),
+                "{queue:?}"
+            );
         }
         for binding in topology.queue_bindings().into_iter().chain(topology.stale_bindings()) {
             assert!(names.contains(&binding.source) && queues.contains(&binding.destination), "{binding:?}");
@@ -508,9 +517,17 @@ mod tests {
     #[test]
     fn the_topology_changes_only_on_purpose() {
         let topology = Topology::default();
-        insta::assert_debug_snapshot!((topology.exchanges(), topology.queues().iter().map(|queue| {
-            (queue.name.clone(), queue.arguments.table())
-        }).collect::<Vec<_>>()));
+        let exchanges = topology.exchanges().into_iter().map(|Exchange { name, kind, alternate }| {
+            format!("exchange {name} {kind:?} {}\n", alternate.unwrap_or("-"))
+        });
+        let queues = topology.queues().into_iter().map(|Queue { name, arguments }| {
+            let arguments = arguments.table().into_iter().map(|(name, value)| match value {
+                AMQPValue::LongString(text) => format!(" {name}={text}"),
+                other => format!(" {name}={other:?}"),
+            });
+            format!("queue {name}{}\n", arguments.collect::<String>())
+        });
+        insta::assert_snapshot!(exchanges.chain(queues).collect::<String>());
     }
 
     #[test]

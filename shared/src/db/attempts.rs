@@ -164,11 +164,9 @@ pub(super) fn read_state(
         "retrying" => {
             row.get::<_, Option<OffsetDateTime>>(next_attempt_at).map(State::Retrying).ok_or_else(unreadable)
         }
-        "dead" => row
-            .get::<_, Option<&str>>(reason)
-            .and_then(Reason::parse)
-            .map(State::Dead)
-            .ok_or_else(unreadable),
+        "dead" => {
+            row.get::<_, Option<&str>>(reason).and_then(Reason::parse).map(State::Dead).ok_or_else(unreadable)
+        }
         _ => Err(unreadable()),
     }
 }

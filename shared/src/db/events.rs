@@ -80,7 +80,8 @@ impl Database {
         let ids: Vec<&str> = batch.iter().map(|logged| logged.event.id.as_str()).collect();
         let types: Vec<&str> = batch.iter().map(|logged| logged.event.event_type.as_str()).collect();
         let categories: Vec<&str> = batch.iter().map(|logged| logged.event.event_type.category()).collect();
-        let subjects: Vec<Option<&str>> = batch.iter().map(|logged| logged.event.subject.as_deref()).collect();
+        let subjects: Vec<Option<&str>> =
+            batch.iter().map(|logged| logged.event.subject.as_deref()).collect();
         let received: Vec<OffsetDateTime> = batch.iter().map(|logged| logged.received_at).collect();
         let payloads: Vec<&[u8]> = batch.iter().map(|logged| logged.payload).collect();
         let webhooks: Vec<String> = batch.iter().map(|logged| uuid_array(logged.webhooks)).collect();

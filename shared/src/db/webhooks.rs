@@ -127,8 +127,7 @@ impl Database {
     /// Notes that a webhook has recovered.
     pub async fn webhook_has_recovered(&self, webhook: WebhookId) -> Result<(), DbError> {
         let connection = self.connection().await?;
-        let statement =
-            connection.prepare_cached("DELETE FROM webhook_health WHERE webhook_id = $1").await?;
+        let statement = connection.prepare_cached("DELETE FROM webhook_health WHERE webhook_id = $1").await?;
         connection.execute(&statement, &[&webhook.0]).await?;
         Ok(())
     }
@@ -139,9 +138,12 @@ impl Database {
 fn read_subscription(row: &Row) -> Option<Subscription> {
     let webhook = WebhookId(row.get("id"));
     match (read_patterns(row), read_filter(row)) {
-        (Ok(event_types), Ok(filter)) => {
-            Some(Subscription { webhook, organization: OrganizationId(row.get("organization_id")), event_types, filter })
-        }
+        (Ok(event_types), Ok(filter)) => Some(Subscription {
+            webhook,
+            organization: OrganizationId(row.get("organization_id")),
+            event_types,
+            filter,
+        }),
         (Err(error), _) | (_, Err(error)) => {
             tracing::error!(%webhook, %error, "a webhook that cannot be read gets no events");
             None

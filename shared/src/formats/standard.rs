@@ -15,9 +15,7 @@ const BINARY: &str = "application/octet-stream";
 
 pub(super) fn prepare(outgoing: &Outgoing<'_>) -> Result<Request, Lacks> {
     let (content_type, body) = match &outgoing.event.data {
-        Data::Binary(bytes) => {
-            (outgoing.event.datacontenttype.as_deref().unwrap_or(BINARY), bytes.clone())
-        }
+        Data::Binary(bytes) => (outgoing.event.datacontenttype.as_deref().unwrap_or(BINARY), bytes.clone()),
         Data::Json(_) | Data::Absent => ("application/json", envelope(outgoing)),
     };
     let mut headers = vec![("content-type", content_type.to_owned())];
@@ -26,7 +24,9 @@ pub(super) fn prepare(outgoing: &Outgoing<'_>) -> Result<Request, Lacks> {
 }
 
 fn envelope(outgoing: &Outgoing<'_>) -> Bytes {
-    serde_json::to_vec(&Envelope(outgoing)).expect("an envelope has text keys, and JSON that was checked").into()
+    serde_json::to_vec(&Envelope(outgoing))
+        .expect("an envelope has text keys, and JSON that was checked")
+        .into()
 }
 
 struct Envelope<'a>(&'a Outgoing<'a>);

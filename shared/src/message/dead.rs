@@ -117,11 +117,7 @@ impl DeadMessage {
     /// A message that was not understood, whole.
     #[must_use]
     pub fn poison(received: &Received, detail: String) -> Self {
-        Self {
-            detail,
-            category: "unknown".to_owned(),
-            ..Self::as_received(received, Reason::Poison)
-        }
+        Self { detail, category: "unknown".to_owned(), ..Self::as_received(received, Reason::Poison) }
     }
 
     /// A message as it was received, whatever it is.
