@@ -29,8 +29,8 @@ random_hex() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
 # One command at a time in a run directory. The lock is file descriptor 9, which
 # the processes started below must not inherit.
 lock_run_dir() {
-    mkdir -p "$RUN_DIR/pid" "$RUN_DIR/log" || die "cannot write to $RUN_DIR (made by another user? then stop and remove it as that user)"
-    [[ -w $RUN_DIR && -w $RUN_DIR/pid ]] || die "$RUN_DIR belongs to another user: stop and remove it as that user, or set RUN_DIR"
+    mkdir -p "$RUN_DIR/pid" "$RUN_DIR/log" 2>/dev/null && [[ -w $RUN_DIR && -w $RUN_DIR/pid ]] ||
+        die "cannot write to $RUN_DIR. If another user made it: stop and remove it as that user, or set RUN_DIR"
     exec 9>"$RUN_DIR/lock"
     flock -w 120 9 || die "another command has been working in $RUN_DIR for two minutes"
 }
