@@ -15,23 +15,28 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 # Reads lines KEY=value from the file $1 into variables of the same name, unless
 # the caller's environment has set them already.
 load_env() {
-    local key value
+    local line key
     [[ -f $1 ]] || return 0
-    while IFS='=' read -r key value; do
-        [[ $key =~ ^[A-Z_]+$ && -z ${!key:-} ]] && printf -v "$key" '%s' "$value"
+    while read -r line; do
+        key=${line%%=*}
+        [[ ! $key =~ ^[A-Z_]+$ || -n ${!key:-} ]] || printf -v "$key" '%s' "${line#*=}"
     done <"$1"
-    return 0
 }
 
 # $1 random bytes in hexadecimal.
 random_hex() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
 
-# One command at a time in a run directory. The lock is file descriptor 9, which
+# Where cargo puts what it builds.
+target_dir() {
+    (cd "$ROOT" && cargo metadata --format-version 1 --no-deps) | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+}
+
+# One command at a time in a run directory, by the lock file $1. The lock is file descriptor 9, which
 # the processes started below must not inherit.
 lock_run_dir() {
     mkdir -p "$RUN_DIR/pid" "$RUN_DIR/log" 2>/dev/null && [[ -w $RUN_DIR && -w $RUN_DIR/pid ]] ||
         die "cannot write to $RUN_DIR. If another user made it: stop and remove it as that user, or set RUN_DIR"
-    exec 9>"$RUN_DIR/lock"
+    exec 9>"$RUN_DIR/$1"
     flock -w 120 9 || die "another command has been working in $RUN_DIR for two minutes"
 }
 
