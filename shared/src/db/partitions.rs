@@ -67,8 +67,9 @@ impl Database {
             transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&PARTITION_LOCK]).await?;
             let next = day.next_day().unwrap_or(Date::MAX);
             if !transaction.query_one(EXISTS, &[&partition]).await?.get::<_, bool>(0) {
-                let mut statements =
-                    format!("CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES);");
+                let mut statements = format!(
+                    "CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES);"
+                );
                 for columns in indexes {
                     statements += &format!("CREATE INDEX ON {partition} {columns};");
                 }
