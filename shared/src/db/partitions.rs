@@ -66,7 +66,7 @@ impl Database {
             let known = transaction.query_one("SELECT to_regclass($1) IS NOT NULL", &[&partition]).await?;
             if !known.get::<_, bool>(0) {
                 let mut statements =
-                    format!("CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING INDEXES);");
+                    format!("CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES);");
                 for columns in indexes {
                     statements += &format!("CREATE INDEX ON {partition} {columns};");
                 }
