@@ -101,9 +101,10 @@ impl<'a> HeadersIn<'a> {
     }
 }
 
-/// Milliseconds since 1970, as times travel in headers.
+/// Milliseconds since 1970, as times travel in headers. Rounded up: nothing is sent early.
 fn unix_ms(at: OffsetDateTime) -> i64 {
-    (at.unix_timestamp_nanos() / 1_000_000) as i64
+    at.unix_timestamp_nanos().div_euclid(1_000_000) as i64
+        + i64::from(at.unix_timestamp_nanos().rem_euclid(1_000_000) > 0)
 }
 
 fn from_unix_ms(ms: i64) -> Option<OffsetDateTime> {

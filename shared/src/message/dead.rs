@@ -13,7 +13,7 @@ use super::{
 use crate::amqp::consumer::Content;
 use crate::amqp::topology::{DEAD, DELIVERIES, Lane, PARKING, REAPER_UNROUTED};
 use crate::amqp::{Publication, Received};
-use crate::delivery::{Attempt, Reason};
+use crate::delivery::Reason;
 use crate::ids::{DeadLetterId, DeliveryId, OrganizationId, Round, WebhookId};
 
 const REASON: &str = "cuewire-reason";
@@ -87,7 +87,7 @@ impl DeadMessage {
         message: &DeliveryMessage,
         reason: Reason,
         detail: String,
-        last_attempt: Option<&Attempt>,
+        last_attempt: Option<String>,
     ) -> Self {
         let DeliveryMessage { delivery, organization, webhook, round, .. } = *message;
         let first = message.publication();
@@ -96,13 +96,7 @@ impl DeadMessage {
             reason,
             detail,
             category: message.category.clone(),
-            delivery: Some(DeadDelivery {
-                delivery,
-                organization,
-                webhook,
-                round,
-                last_attempt: last_attempt.map(Attempt::summary),
-            }),
+            delivery: Some(DeadDelivery { delivery, organization, webhook, round, last_attempt }),
             body: message.event.clone(),
             content_type: Some(CLOUDEVENTS_JSON.to_owned()),
             first: (first.exchange, first.routing_key),
