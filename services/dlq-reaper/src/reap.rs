@@ -16,7 +16,6 @@ use cuewire::ids::DeadLetterId;
 use cuewire::message::DeadMessage;
 use cuewire::shutdown::Shutdown;
 use time::OffsetDateTime;
-use tracing::field::display;
 
 use crate::metrics::Metrics;
 

@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::{Database, DbError};
 use crate::amqp::topology::{EVENTS, PUBLISHER_PREFIX};
 use crate::event::Event;
-use crate::ids::{DeadLetterId, OrganizationId, WebhookId};
+use crate::ids::{DeadLetterId, DeliveryId, OrganizationId, Round, WebhookId};
 use crate::message::DeadMessage;
-use crate::message::dead::Redrive;
+use crate::message::dead::{DeadDelivery, Redrive};
 
 /// A dead letter to be put on record.
 #[derive(Debug)]
@@ -134,23 +134,27 @@ fn redrivable() -> String {
         "event_source IS NOT NULL AND event_id IS NOT NULL AND event_type IS NOT NULL
          AND CASE WHEN delivery_id IS NULL
              THEN exchange = '{EVENTS}' OR starts_with(exchange, '{PUBLISHER_PREFIX}')
-             ELSE organization_id IS NOT NULL AND webhook_id IS NOT NULL END"
+             ELSE organization_id IS NOT NULL AND webhook_id IS NOT NULL AND round IS NOT NULL END"
     )
 }
 
 fn read_redrive(row: &Row) -> Redrive {
-    let payload: &[u8] = row.get("payload");
-    let organization = row.get::<_, Option<Uuid>>("organization_id").map(OrganizationId);
+    let delivery = |delivery| DeadDelivery {
+        delivery: DeliveryId(delivery),
+        organization: OrganizationId(row.get("organization_id")),
+        webhook: WebhookId(row.get("webhook_id")),
+        round: Round(row.get("round")),
+        last_attempt: row.get("last_attempt"),
+    };
     Redrive {
         id: DeadLetterId(row.get("id")),
-        // Of an event, the webhook is null.
-        delivery: organization.zip(row.get::<_, Option<Uuid>>("webhook_id").map(WebhookId)),
+        delivery: row.get::<_, Option<Uuid>>("delivery_id").map(delivery),
         exchange: row.get("exchange"),
         source: row.get("event_source"),
         event_id: row.get("event_id"),
         event_type: row.get("event_type"),
         category: row.get("category"),
-        event: bytes::Bytes::copy_from_slice(payload),
+        event: bytes::Bytes::copy_from_slice(row.get("payload")),
     }
 }
 

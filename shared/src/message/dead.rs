@@ -227,8 +227,12 @@ impl DeadMessage {
         let mut dead = Self::as_received(&as_published, Reason::Poison);
         dead.detail = format!("the queue {:?} gave it up for having been delivered too often", death.queue);
         dead.died_at = death.at;
-        let understood = dead.understand(&as_published);
-        dead.redrive = understood && HeadersIn::of(received).get(REDRIVEN).is_none();
+        let is_sendable = dead.understand(&as_published);
+        let is_back = HeadersIn::of(received).get(REDRIVEN).is_some();
+        if is_back {
+            dead.detail += ", as when it was first sent";
+        }
+        dead.redrive = is_sendable && !is_back;
         dead
     }
 
@@ -349,8 +353,8 @@ fn text_in(table: &FieldTable, name: &str) -> Option<String> {
 pub struct Redrive {
     /// Its id.
     pub id: DeadLetterId,
-    /// Whose delivery it is, and where it goes; none: an event, which goes to the router.
-    pub delivery: Option<(OrganizationId, WebhookId)>,
+    /// The delivery; none: an event, which goes to the router.
+    pub delivery: Option<DeadDelivery>,
     /// The exchange that it was first published to.
     pub exchange: String,
     /// The event's source.
@@ -369,18 +373,19 @@ impl Redrive {
     /// The message that sends it again because somebody asked for it: a delivery in this round.
     #[must_use]
     pub fn publication(&self, round: Round, now: OffsetDateTime) -> Publication {
-        let Some((organization, webhook)) = self.delivery else {
+        let Some(DeadDelivery { delivery, organization, webhook, .. }) = &self.delivery else {
             return EventMessage::again(&self.exchange, &self.event_type, self.event.clone());
         };
         let new = NewDelivery {
-            organization,
-            webhook,
+            organization: *organization,
+            webhook: *webhook,
             source: &self.source,
             event_id: &self.event_id,
             category: &self.category,
             event: self.event.clone(),
         };
-        DeliveryMessage::first(new, round, Lane::Due, now).publication()
+        let first = DeliveryMessage::first(new, round, Lane::Due, now);
+        DeliveryMessage { delivery: *delivery, ..first }.publication()
     }
 
     /// The message that sends it again without being asked for. It bears a mark, by which it stays dead if
@@ -424,6 +429,9 @@ fn value_json(value: &AMQPValue) -> serde_json::Value {
         AMQPValue::LongUInt(number) => (*number).into(),
         AMQPValue::LongLongInt(number) => (*number).into(),
         AMQPValue::Timestamp(number) => (*number).into(),
+        AMQPValue::Float(number) => (*number).into(),
+        AMQPValue::Double(number) => (*number).into(),
+        AMQPValue::Void => serde_json::Value::Null,
         AMQPValue::FieldTable(table) => {
             let members = table.inner().iter().map(|(name, value)| (name.to_string(), value_json(value)));
             serde_json::Value::Object(members.collect())
