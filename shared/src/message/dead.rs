@@ -1,14 +1,19 @@
-//! A dead letter on its way to the reaper: the event or message, the reason, and a sentence.
+//! A dead letter on its way to the reaper: the event or message, the reason, and a sentence. And the way
+//! back: [`Redrive`], what a dead letter on record is sent again with.
 
 use bytes::Bytes;
 use lapin::types::{AMQPValue, FieldTable};
+use time::OffsetDateTime;
+use uuid::Uuid;
 
-use super::{CLOUDEVENTS_JSON, DeliveryMessage, HeadersIn, HeadersOut, dead_key, first_word};
+use super::delivery::NewDelivery;
+use super::{
+    CLOUDEVENTS_JSON, DeliveryMessage, EventMessage, HeadersIn, HeadersOut, dead_key, event, first_word,
+};
 use crate::amqp::consumer::Content;
-use crate::amqp::topology::{DEAD, EVENTS, REAPER_UNROUTED};
+use crate::amqp::topology::{DEAD, DELIVERIES, Lane, PARKING, REAPER_UNROUTED};
 use crate::amqp::{Publication, Received};
 use crate::delivery::Reason;
-use crate::event::Event;
 use crate::ids::{DeadLetterId, DeliveryId, OrganizationId, Round, WebhookId};
 
 const REASON: &str = "cuewire-reason";
@@ -18,13 +23,19 @@ const WEBHOOK: &str = "cuewire-webhook";
 const DELIVERY: &str = "cuewire-delivery";
 const ROUND: &str = "cuewire-round";
 const LAST_ATTEMPT: &str = "cuewire-last-attempt";
-const FIRST_EXCHANGE: &str = "cuewire-first-exchange";
+const DIED_AT: &str = "cuewire-died-at";
+pub(super) const FIRST_EXCHANGE: &str = "cuewire-first-exchange";
 const FIRST_ROUTING_KEY: &str = "cuewire-first-routing-key";
 const FIRST_HEADERS: &str = "cuewire-first-headers";
+/// On what the reaper has sent again by itself: it does so once.
+const REDRIVEN: &str = "cuewire-redriven";
 
 /// The frame that carries a message's headers is bounded, and so is what we add to it.
 const MAX_DETAIL_BYTES: usize = 2_048;
 const MAX_FIRST_HEADERS_BYTES: usize = 16 * 1024;
+
+/// Namespace of the ids that are computed from a message (a random UUID, fixed for ever).
+const MESSAGE_NAMESPACE: Uuid = Uuid::from_u128(0x0c9e_52d7_41fa_4f0b_a6b3_7d18_e92c_5af4);
 
 /// What failed for good, or was not understood.
 #[derive(Debug, Clone)]
@@ -47,8 +58,11 @@ pub struct DeadMessage {
     pub first: (String, String),
     /// The headers of a message that was not understood, as a JSON object.
     pub first_headers: Option<String>,
-    /// Whether the broker gave it up for having been delivered too often, which is no proof against it.
-    pub over_delivery_limit: bool,
+    /// When it was given up, where that is known.
+    pub died_at: Option<OffsetDateTime>,
+    /// Whether it is to be sent again without being asked for: the broker gave it up for having been
+    /// delivered too often, which is no proof against it, and that has not happened to it before.
+    pub redrive: bool,
 }
 
 /// Which delivery failed.
@@ -87,24 +101,28 @@ impl DeadMessage {
             content_type: Some(CLOUDEVENTS_JSON.to_owned()),
             first: (first.exchange, first.routing_key),
             first_headers: None,
-            over_delivery_limit: false,
+            died_at: None,
+            redrive: false,
         }
     }
 
     /// An event that nobody may have.
     #[must_use]
-    pub fn of_event(event: &Event, json: Bytes, reason: Reason, detail: String) -> Self {
+    pub fn of_event(message: &EventMessage, reason: Reason, detail: String) -> Self {
+        let event_type = &message.event.event_type;
         Self {
             id: DeadLetterId::new(),
             reason,
             detail,
-            category: event.event_type.category().to_owned(),
+            category: event_type.category().to_owned(),
             delivery: None,
-            body: json,
+            body: message.json.clone(),
             content_type: Some(CLOUDEVENTS_JSON.to_owned()),
-            first: (EVENTS.to_owned(), event.event_type.to_string()),
+            // The exchange tells the publisher, by which the event is judged again when it is redriven.
+            first: (message.exchange.clone(), event_type.to_string()),
             first_headers: None,
-            over_delivery_limit: false,
+            died_at: None,
+            redrive: false,
         }
     }
 
@@ -117,10 +135,8 @@ impl DeadMessage {
     /// A message as it was received, whatever it is.
     fn as_received(received: &Received, reason: Reason) -> Self {
         let headers = HeadersIn::of(received);
-        let id = received.properties.message_id().as_ref().map(|id| id.as_str());
         Self {
-            // A message of ours keeps its id over redelivery; any other gets one here.
-            id: id.and_then(|id| id.parse().ok()).filter(|_| reason == Reason::Unrouted).unwrap_or_default(),
+            id: DeadLetterId::new(),
             reason,
             detail: String::new(),
             category: first_word(&received.routing_key).to_owned(),
@@ -128,8 +144,9 @@ impl DeadMessage {
             body: received.body.clone(),
             content_type: received.properties.content_type().as_ref().map(ToString::to_string),
             first: (received.exchange.clone(), received.routing_key.clone()),
-            first_headers: headers.0.map(|table| headers_json(table).to_string()),
-            over_delivery_limit: false,
+            first_headers: headers.0.map(|table| headers_json(table, MAX_FIRST_HEADERS_BYTES)),
+            died_at: None,
+            redrive: false,
         }
     }
 
@@ -143,7 +160,8 @@ impl DeadMessage {
             .text(DETAIL, cut(self.detail, MAX_DETAIL_BYTES))
             .text(FIRST_EXCHANGE, exchange)
             .text(FIRST_ROUTING_KEY, routing_key)
-            .optional(FIRST_HEADERS, self.first_headers.map(|json| cut(json, MAX_FIRST_HEADERS_BYTES)))
+            .time(DIED_AT, self.died_at.unwrap_or_else(OffsetDateTime::now_utc))
+            .optional(FIRST_HEADERS, self.first_headers)
             .optional(ORGANIZATION, delivery.map(|delivery| delivery.organization))
             .optional(WEBHOOK, delivery.map(|delivery| delivery.webhook))
             .optional(DELIVERY, delivery.map(|delivery| delivery.delivery))
@@ -158,6 +176,12 @@ impl DeadMessage {
             reply: None,
             body: self.body,
         }
+    }
+
+    /// The message that leaves it to an operator, as one that can be moved back to `dead`.
+    #[must_use]
+    pub fn parked(self) -> Publication {
+        Publication { exchange: PARKING.to_owned(), ..self.publication() }
     }
 
     /// Reads a message of ours from `dead`; the error is a sentence.
@@ -185,17 +209,30 @@ impl DeadMessage {
             content_type: received.properties.content_type().as_ref().map(ToString::to_string),
             first: (text(FIRST_EXCHANGE)?.unwrap_or_default(), text(FIRST_ROUTING_KEY)?.unwrap_or_default()),
             first_headers: text(FIRST_HEADERS)?,
-            over_delivery_limit: false,
+            died_at: headers.optional_time(DIED_AT)?,
+            redrive: false,
         })
     }
 
     /// A message that a queue gave up for having been delivered too often: it is still as it was published.
-    fn over_delivery_limit(received: &Received, first: (String, String)) -> Self {
-        let mut dead = Self::as_received(received, Reason::Poison);
-        dead.category = first_word(&first.1).to_owned();
-        dead.detail = format!("delivered too often by the broker from {:?}", first.0);
-        dead.first = first;
-        dead.over_delivery_limit = true;
+    fn over_delivery_limit(received: &Received, death: Death) -> Self {
+        let as_published = Received {
+            queue: received.queue.clone(),
+            exchange: death.exchange,
+            routing_key: death.routing_key,
+            redelivered: received.redelivered,
+            properties: received.properties.clone(),
+            body: received.body.clone(),
+        };
+        let mut dead = Self::as_received(&as_published, Reason::Poison);
+        dead.detail = format!("the queue {:?} gave it up for having been delivered too often", death.queue);
+        dead.died_at = death.at;
+        let is_sendable = dead.understand(&as_published);
+        let is_back = HeadersIn::of(received).get(REDRIVEN).is_some();
+        if is_back {
+            dead.detail += ", as when it was first sent";
+        }
+        dead.redrive = is_sendable && !is_back;
         dead
     }
 
@@ -204,7 +241,40 @@ impl DeadMessage {
         let (exchange, key) = (&received.exchange, &received.routing_key);
         let mut dead = Self::as_received(received, Reason::Unrouted);
         dead.detail = format!("no queue takes the key {key:?} of the exchange {exchange:?}");
+        dead.understand(received);
         dead
+    }
+
+    /// Finds out what a message is that is still as it was published: a delivery or an event. Whether it is
+    /// one that can be sent again.
+    fn understand(&mut self, as_published: &Received) -> bool {
+        let is_sendable = if as_published.exchange == DELIVERIES {
+            self.understand_delivery(as_published)
+        } else {
+            self.understand_event(as_published)
+        };
+        if self.delivery.is_none() {
+            self.id = id_of_message(as_published, self.died_at).unwrap_or(self.id);
+        }
+        is_sendable
+    }
+
+    fn understand_delivery(&mut self, as_published: &Received) -> bool {
+        let Ok(message) = DeliveryMessage::read(as_published) else { return false };
+        let DeliveryMessage { delivery, organization, webhook, round, reply, .. } = message;
+        self.id = DeadLetterId::of(delivery, round);
+        self.delivery = Some(DeadDelivery { delivery, organization, webhook, round, last_attempt: None });
+        // Nobody waits for a test call any more.
+        reply.is_none()
+    }
+
+    fn understand_event(&mut self, as_published: &Received) -> bool {
+        let Ok(message) = event::read(as_published) else { return false };
+        self.category = message.event.event_type.category().to_owned();
+        self.body = message.json;
+        self.content_type = Some(CLOUDEVENTS_JSON.to_owned());
+        self.first.0 = message.exchange;
+        true
     }
 }
 
@@ -212,69 +282,138 @@ impl Content for DeadMessage {
     /// Takes everything: what even the reaper cannot read is poison, recorded whole.
     fn decode(received: &Received) -> Result<Self, Box<Publication>> {
         let headers = HeadersIn::of(received);
-        let dead = if &*received.queue == REAPER_UNROUTED {
-            Ok(Self::unrouted(received))
-        } else if let Some(first) = first_death(headers) {
-            Ok(Self::over_delivery_limit(received, first))
-        } else {
-            match headers.optional_text(REASON) {
-                Ok(Some(reason)) => Self::read(received, reason),
-                Ok(None) => Err("a message without a reason".to_owned()),
-                Err(error) => Err(error),
-            }
+        // Where anybody's message may arrive, its headers prove nothing.
+        if &*received.queue == REAPER_UNROUTED && received.exchange != DEAD {
+            return Ok(Self::unrouted(received));
+        }
+        if let Some(death) = Death::by_delivery_limit(headers) {
+            return Ok(Self::over_delivery_limit(received, death));
+        }
+        let dead = match headers.optional_text(REASON) {
+            Ok(Some(reason)) => Self::read(received, reason),
+            Ok(None) => Err("a message without a reason".to_owned()),
+            Err(error) => Err(error),
         };
-        let mut dead = dead.unwrap_or_else(|detail| Self::poison(received, detail));
-        dead.name_delivery(received);
-        Ok(dead)
+        Ok(dead.unwrap_or_else(|detail| Self::poison(received, detail)))
     }
 }
 
-impl DeadMessage {
-    /// A message that came as it was published, by the delivery limit or unrouted, may be a delivery.
-    fn name_delivery(&mut self, received: &Received) {
-        if self.delivery.is_some() || self.first.0 == EVENTS {
-            return;
+/// The id of the record of a message that has no id of ours, so that burying it twice makes one. None where
+/// two messages could not be told apart.
+fn id_of_message(as_published: &Received, died_at: Option<OffsetDateTime>) -> Option<DeadLetterId> {
+    let Received { exchange, routing_key, properties, body, .. } = as_published;
+    let message_id = properties.message_id().as_ref()?.as_str();
+    let died_at = died_at.map_or(0, OffsetDateTime::unix_timestamp).to_be_bytes();
+    let mut name =
+        Vec::with_capacity(64 + exchange.len() + routing_key.len() + message_id.len() + body.len());
+    for part in [&died_at, exchange.as_bytes(), routing_key.as_bytes(), message_id.as_bytes(), body] {
+        name.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        name.extend_from_slice(part);
+    }
+    Some(DeadLetterId(Uuid::new_v5(&MESSAGE_NAMESPACE, &name)))
+}
+
+/// How the broker says that a queue gave a message up: one table of the header `x-death`.
+#[derive(Debug, PartialEq, Eq)]
+struct Death {
+    queue: String,
+    /// Where it had been published to.
+    exchange: String,
+    routing_key: String,
+    at: Option<OffsetDateTime>,
+}
+
+impl Death {
+    /// The latest death, if it was by the delivery limit. Earlier ones, of delayed queues, follow it; deaths
+    /// in our own queue come before it when an operator has moved a message back from `parking`.
+    fn by_delivery_limit(headers: HeadersIn<'_>) -> Option<Self> {
+        let Some(AMQPValue::FieldArray(deaths)) = headers.get("x-death") else { return None };
+        let of_others = |death: &&FieldTable| text_in(death, "exchange").is_none_or(|name| name != DEAD);
+        let latest = deaths.as_slice().iter().filter_map(AMQPValue::as_field_table).find(of_others)?;
+        if text_in(latest, "reason")? != "delivery_limit" {
+            return None;
         }
-        let as_published = Received {
-            queue: received.queue.clone(),
-            exchange: self.first.0.clone(),
-            routing_key: self.first.1.clone(),
-            redelivered: received.redelivered,
-            properties: received.properties.clone(),
-            body: received.body.clone(),
-        };
-        if let Ok(message) = DeliveryMessage::read(&as_published) {
-            let DeliveryMessage { delivery, organization, webhook, round, .. } = message;
-            self.id = DeadLetterId::of(delivery, round);
-            self.delivery = Some(DeadDelivery { delivery, organization, webhook, round, last_attempt: None });
-        }
+        let routing_keys = latest.inner().get("routing-keys")?.as_array()?;
+        let at = latest.inner().get("time").and_then(AMQPValue::as_timestamp);
+        Some(Self {
+            queue: text_in(latest, "queue")?,
+            exchange: text_in(latest, "exchange")?,
+            routing_key: routing_keys.as_slice().first()?.as_long_string()?.to_string(),
+            at: at.and_then(|at| OffsetDateTime::from_unix_timestamp(i64::try_from(at).ok()?).ok()),
+        })
     }
 }
 
-/// Where a message was first published, if a queue of ours gave it up by the delivery limit: the broker
-/// writes it into `x-death`, the latest death first.
-fn first_death(headers: HeadersIn<'_>) -> Option<(String, String)> {
-    let Some(AMQPValue::FieldArray(deaths)) = headers.get("x-death") else { return None };
-    let field = |death: &FieldTable, name: &str| match death.inner().get(name)? {
-        AMQPValue::LongString(text) => Some(text.to_string()),
-        AMQPValue::FieldArray(texts) => match texts.as_slice().first()? {
-            AMQPValue::LongString(text) => Some(text.to_string()),
-            _ => None,
-        },
-        _ => None,
-    };
-    deaths.as_slice().iter().find_map(|death| match death {
-        AMQPValue::FieldTable(death) if field(death, "reason").as_deref() == Some("delivery_limit") => {
-            Some((field(death, "exchange")?, field(death, "routing-keys")?))
-        }
-        _ => None,
-    })
+fn text_in(table: &FieldTable, name: &str) -> Option<String> {
+    table.inner().get(name)?.as_long_string().map(ToString::to_string)
 }
 
-/// Headers as JSON, as far as they can be told as such.
-fn headers_json(table: &FieldTable) -> serde_json::Value {
-    let members = table.inner().iter().map(|(name, value)| (name.to_string(), value_json(value)));
-    serde_json::Value::Object(members.collect())
+/// A dead letter on record, as far as sending it again needs it.
+#[derive(Debug, Clone)]
+pub struct Redrive {
+    /// Its id.
+    pub id: DeadLetterId,
+    /// The delivery; none: an event, which goes to the router.
+    pub delivery: Option<DeadDelivery>,
+    /// The exchange that it was first published to.
+    pub exchange: String,
+    /// The event's source.
+    pub source: String,
+    /// The event's id.
+    pub event_id: String,
+    /// The event's type.
+    pub event_type: String,
+    /// The event's category.
+    pub category: String,
+    /// The event in structured JSON.
+    pub event: Bytes,
+}
+
+impl Redrive {
+    /// The message that sends it again because somebody asked for it: a delivery in this round.
+    #[must_use]
+    pub fn publication(&self, round: Round, now: OffsetDateTime) -> Publication {
+        let Some(DeadDelivery { delivery, organization, webhook, .. }) = &self.delivery else {
+            return EventMessage::again(&self.exchange, &self.event_type, self.event.clone());
+        };
+        let new = NewDelivery {
+            organization: *organization,
+            webhook: *webhook,
+            source: &self.source,
+            event_id: &self.event_id,
+            category: &self.category,
+            event: self.event.clone(),
+        };
+        let first = DeliveryMessage::first(new, round, Lane::Due, now);
+        DeliveryMessage { delivery: *delivery, ..first }.publication()
+    }
+
+    /// The message that sends it again without being asked for. It bears a mark, by which it stays dead if
+    /// the same message dies by the delivery limit again; and its round is computed, so that a repeat after
+    /// a fault is the same work.
+    #[must_use]
+    pub fn unasked(&self, now: OffsetDateTime) -> Publication {
+        let round = Round(Uuid::new_v5(&self.id.0, REDRIVEN.as_bytes()));
+        let mut publication = self.publication(round, now);
+        publication.headers = HeadersOut(publication.headers).text(REDRIVEN, self.id).0;
+        publication
+    }
+}
+
+/// Headers as a JSON object, as far as they can be told as such: those that fit into `max_bytes`.
+fn headers_json(table: &FieldTable, max_bytes: usize) -> String {
+    let mut members = serde_json::Map::new();
+    let mut left = max_bytes;
+    for (name, value) in table.inner() {
+        let value = value_json(value);
+        // The quotes and the colon and comma between.
+        let bytes = name.as_str().len() + value.to_string().len() + 6;
+        if bytes <= left {
+            left -= bytes;
+            members.insert(name.to_string(), value);
+        }
+    }
+    serde_json::Value::Object(members).to_string()
 }
 
 fn value_json(value: &AMQPValue) -> serde_json::Value {
@@ -290,7 +429,13 @@ fn value_json(value: &AMQPValue) -> serde_json::Value {
         AMQPValue::LongUInt(number) => (*number).into(),
         AMQPValue::LongLongInt(number) => (*number).into(),
         AMQPValue::Timestamp(number) => (*number).into(),
-        AMQPValue::FieldTable(table) => headers_json(table),
+        AMQPValue::Float(number) => (*number).into(),
+        AMQPValue::Double(number) => (*number).into(),
+        AMQPValue::Void => serde_json::Value::Null,
+        AMQPValue::FieldTable(table) => {
+            let members = table.inner().iter().map(|(name, value)| (name.to_string(), value_json(value)));
+            serde_json::Value::Object(members.collect())
+        }
         AMQPValue::FieldArray(values) => values.as_slice().iter().map(value_json).collect(),
         other => format!("{other:?}").into(),
     }
