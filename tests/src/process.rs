@@ -1,16 +1,15 @@
 //! A service as the process that it is in production, which can be killed.
 
-use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cuewire::config::Environment;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
 use crate::running::Service;
+use crate::servers;
 use crate::wait::until;
 
 /// A process, and what it has said so far.
@@ -25,7 +24,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the binary with exactly these variables.
     pub(crate) fn start(service: Service, variables: &[(String, String)]) -> Self {
-        let mut child = Command::new(binary(service.name()))
+        let mut child = Command::new(servers::binary(service.name()))
             .env_clear()
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -112,21 +111,4 @@ impl Process {
         let kill = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().await;
         assert!(kill.is_ok_and(|status| status.success()), "kill -{signal} {pid}");
     }
-}
-
-/// The binary of that name: beside this test's own executable, unless `CUEWIRE_TEST_BIN_DIR` says where.
-fn binary(name: &str) -> PathBuf {
-    let environment = Environment::of_process();
-    let directory = environment.text("CUEWIRE_TEST_BIN_DIR").map_or_else(
-        || {
-            let executable = std::env::current_exe().expect("this program has a path");
-            // Tests are in `deps`, one below the binaries.
-            let above = executable.ancestors().skip(1).find(|path| !path.ends_with("deps"));
-            above.expect("an executable is in a directory").to_owned()
-        },
-        PathBuf::from,
-    );
-    let path = directory.join(name);
-    assert!(path.is_file(), "{} is missing: run `cargo build --workspace --bins` first", path.display());
-    path
 }

@@ -35,6 +35,8 @@ pub struct Request {
     pub time: OffsetDateTime,
     /// Which of the receiver's connections it came by, from 0.
     pub connection: usize,
+    /// The status that it was answered with; 0 where it was not answered.
+    pub answered: u16,
     /// Requests that this receiver was busy with, this one included.
     pub in_flight: usize,
 }
@@ -128,7 +130,7 @@ impl Answer {
     }
 }
 
-type Script = dyn Fn(&Request, usize) -> Answer + Send + Sync;
+type Script = dyn Fn(&Request, &[Request]) -> Answer + Send + Sync;
 
 /// A running server, until it is dropped.
 #[derive(Debug)]
@@ -161,11 +163,11 @@ impl Receiver {
     pub async fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
         let answers: Vec<_> = answers.into_iter().collect();
         let last = answers.len().checked_sub(1).expect("a script has an answer");
-        Self::start(move |_, number| answers[number.min(last)].clone()).await
+        Self::start(move |_, before| answers[before.len().min(last)].clone()).await
     }
 
-    /// One that does as the script says, which is told the request and how many came before it.
-    pub async fn start(script: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static) -> Self {
+    /// One that does as the script says, which is told the request and those that came before it.
+    pub async fn start(script: impl Fn(&Request, &[Request]) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -245,7 +247,8 @@ async fn serve(stream: TcpStream, connection: usize, shared: Arc<Shared>) -> std
         request.in_flight = in_flight.1;
         let answer = {
             let mut requests = shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
-            let answer = (shared.script)(&request, requests.len());
+            let answer = (shared.script)(&request, &requests);
+            request.answered = answer.status;
             requests.push(request);
             answer
         };
@@ -304,7 +307,17 @@ async fn read(stream: &mut BufReader<TcpStream>, connection: usize) -> std::io::
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
     let (at, time) = (Instant::now(), OffsetDateTime::now_utc());
-    Ok(Some(Request { method, path, headers, body: body.into(), at, time, connection, in_flight: 0 }))
+    Ok(Some(Request {
+        method,
+        path,
+        headers,
+        body: body.into(),
+        at,
+        time,
+        connection,
+        answered: 0,
+        in_flight: 0,
+    }))
 }
 
 fn write(answer: &Answer) -> Vec<u8> {

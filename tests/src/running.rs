@@ -7,6 +7,7 @@ use cuewire::health::Health;
 use cuewire::service::Context;
 use cuewire::shutdown::Shutdown;
 use prometheus::{Registry, TextEncoder};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::process::Process;
@@ -61,8 +62,9 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    /// Starts it with this environment.
-    pub(crate) fn start(service: Service, environment: &Environment) -> Self {
+    /// Starts it with this environment. The api serves on `api`, which is bound already, so that nobody else
+    /// can take its port.
+    pub(crate) fn start(service: Service, environment: &Environment, api: Option<TcpListener>) -> Self {
         let common = Common::read(environment, 0).expect("the harness knows the configuration");
         let context = Context::new(service.name(), common, Shutdown::new()).expect("a context");
         let (shutdown, health) = (context.shutdown.clone(), context.health.clone());
@@ -76,7 +78,16 @@ impl Task {
             };
         }
         let run = match service {
-            Service::Api => spawn!(cuewire_api),
+            Service::Api => {
+                let config = cuewire_api::config::Config::read(environment).expect("a configuration");
+                let listener = api.expect("an api has a place to listen");
+                tokio::spawn(async move {
+                    match context.prepare().await? {
+                        Some(()) => cuewire_api::serve(context, config, listener).await,
+                        None => Ok(()),
+                    }
+                })
+            }
             Service::Router => spawn!(cuewire_router),
             Service::Sender => spawn!(cuewire_sender),
             Service::DlqReaper => spawn!(cuewire_dlq_reaper),

@@ -1,5 +1,5 @@
-//! The servers that tests run on: those that `make test` has started, or a pair of a test's own that may be
-//! killed.
+//! What tests run: the servers that `make test` has started, or a pair of a test's own that may be killed, and
+//! the services' binaries.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -106,4 +106,22 @@ impl OwnServers {
             eprintln!("{} is left: {}", self.run_dir.display(), String::from_utf8_lossy(&output.stderr));
         }
     }
+}
+
+/// The binary of that name: beside this test's own executable, unless `CUEWIRE_TEST_BIN_DIR` says where.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let environment = Environment::of_process();
+    let directory = environment.text("CUEWIRE_TEST_BIN_DIR").map_or_else(
+        || {
+            let executable = std::env::current_exe().expect("this program has a path");
+            // Tests are in `deps`, one below the binaries.
+            let above = executable.ancestors().skip(1).find(|path| !path.ends_with("deps"));
+            above.expect("an executable is in a directory").to_owned()
+        },
+        PathBuf::from,
+    );
+    let path = directory.join(name);
+    assert!(path.is_file(), "{} is missing: run `cargo build --workspace --bins` first", path.display());
+    path
 }

@@ -7,6 +7,7 @@ use cuewire::amqp::topology::Topology;
 use cuewire::config::Environment;
 use futures_util::FutureExt;
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::sync::{Mutex, OnceCell};
 use tokio_postgres::NoTls;
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use crate::amqp::Amqp;
 use crate::api::Client;
 use crate::organization::Organization;
 use crate::panics;
-use crate::place::Place;
+use crate::place::{Place, Schema};
 use crate::process::Process;
 use crate::running::{Running, Service, Task};
 use crate::servers::OwnServers;
@@ -32,11 +33,18 @@ pub struct Setup {
     variables: Vec<(String, String)>,
     processes: bool,
     own_servers: bool,
+    empty_database: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { replicas: [1; 4], variables: Vec::new(), processes: false, own_servers: false }
+        Self {
+            replicas: [1; 4],
+            variables: Vec::new(),
+            processes: false,
+            own_servers: false,
+            empty_database: false,
+        }
     }
 }
 
@@ -51,6 +59,13 @@ impl Setup {
     #[must_use]
     pub fn own_servers(mut self) -> Self {
         self.own_servers = true;
+        self
+    }
+
+    /// On a database without a schema: the first services to start make it.
+    #[must_use]
+    pub fn empty_database(mut self) -> Self {
+        self.empty_database = true;
         self
     }
 
@@ -116,7 +131,11 @@ pub struct System {
 
 impl System {
     async fn new(setup: Setup) -> Self {
-        let place = if setup.own_servers { Place::own().await } else { Place::shared().await };
+        let place = match (setup.own_servers, setup.empty_database) {
+            (true, _) => Place::own().await,
+            (false, true) => Place::shared(Schema::None).await,
+            (false, false) => Place::shared(Schema::Migrated).await,
+        };
         let (running, api) = (Mutex::default(), std::sync::Mutex::default());
         Self { setup, place, running, api, amqp: OnceCell::new(), database: OnceCell::new() }
     }
@@ -138,7 +157,7 @@ impl System {
 
     /// Starts a replica more.
     pub async fn start_unready(&self, service: Service) {
-        let mut variables = self.variables();
+        let variables = self.variables();
         let running = if self.setup.processes {
             let process = Process::start(service, &variables);
             if service == Service::Api {
@@ -146,12 +165,15 @@ impl System {
             }
             Running::Process(process)
         } else {
-            if service == Service::Api {
-                let address = free_address();
-                self.set_api(&address);
-                variables.push(("CUEWIRE_API_LISTEN".to_owned(), address));
-            }
-            Running::Task(Task::start(service, &Environment::of(variables)))
+            let listener = match service {
+                Service::Api => {
+                    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+                    self.set_api(&listener.local_addr().expect("it is bound").to_string());
+                    Some(listener)
+                }
+                _ => None,
+            };
+            Running::Task(Task::start(service, &Environment::of(variables), listener))
         };
         self.running.lock().await.push(running);
     }
@@ -194,6 +216,16 @@ impl System {
             client.try_send(request).await.ok()
         })
         .await;
+    }
+
+    /// What a replica of the service lacks, by its own words; none when it is ready.
+    pub async fn missing(&self, service: Service) -> Option<String> {
+        for running in self.running.lock().await.iter() {
+            if running.service() == service {
+                return running.missing().await;
+            }
+        }
+        None
     }
 
     /// `kill -9` to one replica.
@@ -336,12 +368,6 @@ impl System {
         }
         sum
     }
-}
-
-/// An address that was free a moment ago.
-fn free_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound").to_string()
 }
 
 fn start_logging() {

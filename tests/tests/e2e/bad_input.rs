@@ -55,7 +55,10 @@ fn a_message_that_is_not_understood_is_kept_whole_with_what_is_wrong_and_the_que
             ("`time`", with("time", "yesterday".into())),
             ("`specversion`", with("specversion", "2.0".into())),
             ("262144", with("data", "x".repeat(256 * 1024).into())),
-            ("content type", Raw::body("a.b", "x").properties(|it| it.with_content_type("text/plain".into()))),
+            (
+                "content type",
+                Raw::body("a.b", "x").properties(|it| it.with_content_type("text/plain".into())),
+            ),
             ("ce-n", binary(&[("ce-n", AMQPValue::Double(1.5))])),
             ("ce-time", binary(&[("ce-time", AMQPValue::Timestamp(1))])),
         ];
@@ -75,7 +78,8 @@ fn a_message_that_is_not_understood_is_kept_whole_with_what_is_wrong_and_the_que
         })
         .await;
         let database = system.database().await;
-        let rows = database.query("SELECT payload, detail, routing_key FROM dead_letters", &[]).await.unwrap();
+        let rows =
+            database.query("SELECT payload, detail, routing_key FROM dead_letters", &[]).await.unwrap();
         for (sentence, message) in &bad {
             let fits = rows.iter().any(|row| {
                 row.get::<_, Vec<u8>>(0) == message.body
@@ -117,7 +121,8 @@ fn stray_amqp_properties_of_an_event_are_ignored_and_not_passed_on() {
         system.amqp().await.publish_raw(&stray).await.unwrap();
         let request = receiver.wait_for(1).await.remove(0);
         assert_eq!(request.event_id(), id(&event));
-        let header = |name: &str| ["x-death", "cc", "priority", "expiration", "x-delivery-count"].contains(&name);
+        let header =
+            |name: &str| ["x-death", "cc", "priority", "expiration", "x-delivery-count"].contains(&name);
         assert!(!request.headers.iter().any(|(name, _)| header(name)), "{:?}", request.headers);
         system.stop_all().await;
         assert_eq!(receiver.count(), 1);
@@ -140,7 +145,8 @@ fn an_event_over_http_that_is_not_right_is_refused_with_the_field_and_the_reason
         };
         let json_type = "application/json";
         let large = event(json!({"data": "x".repeat(256 * 1024)}));
-        let many: Value = (0..1_001).map(|id| json!({"id": id.to_string(), "source": "/s", "type": "a.b"})).collect();
+        let many: Value =
+            (0..1_001).map(|id| json!({"id": id.to_string(), "source": "/s", "type": "a.b"})).collect();
         for (status, content_type, body, part) in [
             (400, json_type, "not JSON".to_owned(), "JSON"),
             (400, json_type, String::new(), "JSON"),

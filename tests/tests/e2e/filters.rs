@@ -58,7 +58,10 @@ fn a_filter_decides_by_attributes_and_data() {
         let organization = system.organization().await;
         let webhooks = [
             ("/attribute", r#"pooluuid = "p1" AND data.size > 0"#),
-            ("/juxtaposed", r#"data.is_archived=false AND data.size>0 (data.status="CLOSED" OR data.status="DELETED") AND data.external_id!=null"#),
+            (
+                "/juxtaposed",
+                r#"data.is_archived=false AND data.size>0 (data.status="CLOSED" OR data.status="DELETED") AND data.external_id!=null"#,
+            ),
             ("/regex", r#"subject = /^rec-[0-9]+$/"#),
             ("/category", r#"category = "assets" AND operation = "update""#),
             ("/nested", r#"data.tags = ["a", {"b": 1}] OR data.missing != null"#),
@@ -109,7 +112,10 @@ fn a_filter_that_cannot_be_read_is_refused_with_its_position() {
                 continue;
             }
             let detail = reply.problem(422);
-            assert!(detail.contains("filter") && detail.contains(&position.to_string()), "{filter}: {detail}");
+            assert!(
+                detail.contains("filter") && detail.contains(&position.to_string()),
+                "{filter}: {detail}"
+            );
         }
     });
 }

@@ -126,7 +126,8 @@ fn an_event_over_http_reaches_the_webhook_in_each_form_it_may_come_in() {
         assert_eq!(reply.expect(202), json!({"accepted": 2, "ids": ["batch-1", "batch-2"]}));
 
         let requests = receiver.wait_for(5).await;
-        let mut arrived: Vec<_> = requests.iter().map(|request| (request.event_id(), request.json())).collect();
+        let mut arrived: Vec<_> =
+            requests.iter().map(|request| (request.event_id(), request.json())).collect();
         arrived.sort_by_key(|(_, body)| body["data"]["n"].as_u64());
         let ids: Vec<_> = arrived.iter().map(|(id, _)| id.as_str()).collect();
         assert_eq!(ids, ["structured", &made_id, "binary", "batch-1", "batch-2"]);
@@ -151,7 +152,8 @@ fn an_image_survives_byte_for_byte() {
         headers.insert("ce-source".into(), text("/s"));
         headers.insert("cloudEvents:type".into(), text("thumbnail.captured"));
         headers.insert("cloudEvents_organization".into(), text(&organization.id));
-        let properties = BasicProperties::default().with_content_type("image/jpeg".into()).with_headers(headers);
+        let properties =
+            BasicProperties::default().with_content_type("image/jpeg".into()).with_headers(headers);
         let message = Raw::body("thumbnail.captured", image()).properties(|_| properties);
         system.amqp().await.publish_raw(&message).await.unwrap();
         let over_http = organization

@@ -105,7 +105,9 @@ fn a_webhooks_own_headers_are_sent_and_cannot_replace_those_that_matter() {
     test(async |system| {
         let receiver = Receiver::healthy().await;
         let organization = system.organization().await;
-        for name in ["Host", "content-type", "Content-Length", "Connection", "transfer-encoding", "Webhook-Id"] {
+        for name in
+            ["Host", "content-type", "Content-Length", "Connection", "transfer-encoding", "Webhook-Id"]
+        {
             let webhook = json!({"url": receiver.url("/"), "headers": {name: "x"}});
             let detail = organization.admin.post("/v1/webhooks", &webhook).await.problem(422);
             assert!(detail.contains("headers"), "{name}: {detail}");

@@ -49,14 +49,17 @@ fn a_publisher_reaches_its_own_category_and_no_other() {
             let rows = letters.query("SELECT event_id, reason, detail FROM dead_letters", &[]).await.unwrap();
             (rows.len() == 4).then(|| {
                 rows.iter()
-                    .map(|row| (row.get::<_, Option<String>>(0), row.get::<_, String>(1), row.get::<_, String>(2)))
+                    .map(|row| {
+                        (row.get::<_, Option<String>>(0), row.get::<_, String>(1), row.get::<_, String>(2))
+                    })
                     .collect::<Vec<_>>()
             })
         })
         .await;
         let reason = |event| {
             let letter = letters.iter().find(|(event_id, ..)| event_id.as_deref() == Some(id(event)));
-            let (_, reason, detail) = letter.unwrap_or_else(|| panic!("{} is not among {letters:?}", event["type"]));
+            let (_, reason, detail) =
+                letter.unwrap_or_else(|| panic!("{} is not among {letters:?}", event["type"]));
             (reason.as_str(), detail.as_str())
         };
         assert_eq!(reason(&unbound).0, "unrouted");

@@ -56,11 +56,8 @@ fn a_delivery_that_fails_twice_and_then_succeeds_is_sent_at_its_scheduled_times(
             .iter()
             .map(|attempt| json!([attempt["number"], attempt["status"], attempt["state"]]))
             .collect();
-        let mut expected =
-            vec![json!([1, 500, "retrying"]), json!([2, 302, "retrying"]), json!([3, 204, "delivered"])];
-        if told[0] != expected[0] {
-            expected.reverse();
-        }
+        let expected =
+            [json!([1, 500, "retrying"]), json!([2, 302, "retrying"]), json!([3, 204, "delivered"])];
         assert_eq!(told, expected);
 
         system.stop_all().await;
@@ -148,7 +145,7 @@ fn a_410_answer_disables_the_webhook() {
 #[test]
 fn retry_after_moves_the_next_attempt_out() {
     test(async |system| {
-        let receiver = Receiver::start(|_, number| match number {
+        let receiver = Receiver::start(|_, before| match before.len() {
             0 => Answer::status(429).header("Retry-After", "4"),
             // A date has whole seconds: 4 to 5 of them from now.
             1 => {
@@ -179,8 +176,7 @@ fn retry_after_moves_the_next_attempt_out() {
 #[test]
 fn no_answer_and_a_broken_connection_are_failures_that_are_tried_again() {
     test(async |system| {
-        let receiver =
-            Receiver::answering([Answer::never(), Answer::break_off(), Answer::status(200)]).await;
+        let receiver = Receiver::answering([Answer::never(), Answer::break_off(), Answer::status(200)]).await;
         let organization = system.organization().await;
         let webhook = organization
             .webhook(receiver.url("/"))

@@ -110,13 +110,22 @@ fn no_route_lets_an_organization_see_or_touch_what_belongs_to_another() {
             }
             let reply = call(&stranger.admin, route, &path).await;
             if route.path.starts_with("/v1/organizations") {
-                assert!(reply.status == 403 || reply.status == 404, "{what}: {} {}", reply.status, reply.text);
+                assert!(
+                    reply.status == 403 || reply.status == 404,
+                    "{what}: {} {}",
+                    reply.status,
+                    reply.text
+                );
             } else if route.path.contains('{') {
                 assert_eq!(reply.status, 404, "{what}: {}", reply.text);
             }
             for (kind, id) in &victims {
                 let echoed = reply.status == 404;
-                assert!(echoed || !reply.text.contains(id.as_str()), "{what} shows one of {kind}: {}", reply.text);
+                assert!(
+                    echoed || !reply.text.contains(id.as_str()),
+                    "{what} shows one of {kind}: {}",
+                    reply.text
+                );
             }
         }
         assert_eq!(look().await, before, "nothing has changed");
@@ -147,8 +156,11 @@ fn an_organizations_events_reach_its_own_webhooks_alone() {
         let (mine, theirs) = (one.event("a.b"), cuewire_tests::event("a.b", "other"));
         system.amqp().await.publish_all(&[mine.clone(), theirs.clone()]).await;
         system.stop_all().await;
-        let mut arrived: Vec<_> =
-            receiver.requests().iter().map(|request| (request.path.clone(), json!(request.event_id()))).collect();
+        let mut arrived: Vec<_> = receiver
+            .requests()
+            .iter()
+            .map(|request| (request.path.clone(), json!(request.event_id())))
+            .collect();
         arrived.sort_by_key(|(path, _)| path.clone());
         let expected = [("/one".to_owned(), mine["id"].clone()), ("/other".to_owned(), theirs["id"].clone())];
         assert_eq!(arrived, expected);
