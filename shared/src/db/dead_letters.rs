@@ -10,8 +10,8 @@ use super::{Database, DbError};
 use crate::amqp::topology::{EVENTS, PUBLISHER_PREFIX};
 use crate::event::Event;
 use crate::ids::{DeadLetterId, DeliveryId, OrganizationId, Round, WebhookId};
-use crate::message::DeadMessage;
-use crate::message::dead::{DeadDelivery, Redrive};
+use crate::message::dead::DeadDelivery;
+use crate::message::{DeadMessage, Redrive};
 
 /// A dead letter to be put on record.
 #[derive(Debug)]
