@@ -19,6 +19,10 @@ const TABLES: [(&str, &[&str]); 3] = [
     ("delivery_stats", &[]),
 ];
 
+/// Whether there is a table of that name. Read from the catalogue's table, since `to_regclass` may answer
+/// from a cache that has not heard of what another session has just made.
+const EXISTS: &str = "SELECT EXISTS (SELECT FROM pg_class WHERE relname = $1 AND relkind = 'r')";
+
 /// Today, as partitions know it.
 #[must_use]
 pub fn today() -> Date {
@@ -155,15 +159,13 @@ impl Database {
         let mut connection = self.connection().await?;
         for (table, indexes) in TABLES {
             let partition = partition_name(table, day);
-            let known = connection.query_one("SELECT to_regclass($1) IS NOT NULL", &[&partition]).await?;
-            if known.get::<_, bool>(0) {
+            if connection.query_one(EXISTS, &[&partition]).await?.get::<_, bool>(0) {
                 continue;
             }
             let transaction = connection.transaction().await?;
             transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&PARTITION_LOCK]).await?;
             let next = day.next_day().unwrap_or(Date::MAX);
-            let known = transaction.query_one("SELECT to_regclass($1) IS NOT NULL", &[&partition]).await?;
-            if !known.get::<_, bool>(0) {
+            if !transaction.query_one(EXISTS, &[&partition]).await?.get::<_, bool>(0) {
                 let mut statements = format!(
                     "CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES);"
                 );
