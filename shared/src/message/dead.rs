@@ -3,7 +3,7 @@
 mod as_published;
 
 use bytes::Bytes;
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use time::OffsetDateTime;
 
 use super::{CLOUDEVENTS_JSON, DeliveryMessage, EventMessage, HeadersIn, HeadersOut, dead_key, first_word};
@@ -191,7 +191,7 @@ impl DeadMessage {
                 last_attempt: text(LAST_ATTEMPT)?,
             }),
         };
-        let id = received.properties.message_id().as_ref().map(|id| id.as_str());
+        let id = received.properties.message_id().as_ref().map(ShortString::as_str);
         Ok(Self {
             id: id.and_then(|id| id.parse().ok()).unwrap_or_default(),
             reason: Reason::parse(reason).ok_or_else(|| format!("the header `{REASON}` is {reason:?}"))?,
