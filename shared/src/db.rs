@@ -10,6 +10,7 @@ pub mod dead_letters;
 pub mod events;
 pub mod organizations;
 pub mod partitions;
+pub mod retention;
 pub mod settings;
 pub mod webhooks;
 
@@ -41,7 +42,10 @@ pub enum DbError {
     /// A row's day has no partition.
     #[error("the database has no partition for the day")]
     NoPartition,
-    /// It refused a statement.
+    /// It cannot hold what it was given, now or later.
+    #[error("the database cannot hold what it was given: {0}")]
+    Unfit(String),
+    /// It refused a statement, for a reason that lies with it: rights, schema, time.
     #[error("the database refused a statement: {0}")]
     Refused(String),
     /// A row holds what no version of Cuewire writes.
@@ -65,7 +69,14 @@ impl From<tokio_postgres::Error> for DbError {
             {
                 Self::NoPartition
             }
-            Some(refusal) => Self::Refused(format!("{} ({})", refusal.message(), refusal.code().code())),
+            Some(refusal) => {
+                let reason = format!("{} ({})", refusal.message(), refusal.code().code());
+                match &refusal.code().code()[..2] {
+                    // Values that a type or a constraint does not allow, or over a limit of the program.
+                    "22" | "23" | "54" => Self::Unfit(reason),
+                    _ => Self::Refused(reason),
+                }
+            }
             None => Self::Unavailable(error.to_string()),
         }
     }
