@@ -87,26 +87,30 @@ impl Database {
         read_key(&row)
     }
 
-    /// Who holds the key of this SHA-256.
-    pub async fn key_holder(&self, key_sha256: &[u8; 32]) -> Result<Option<KeyHolder>, DbError> {
+    /// Who holds the keys of these SHA-256s: each with its holder, those that do not exist left out.
+    pub async fn key_holders(&self, keys_sha256: &[[u8; 32]]) -> Result<Vec<([u8; 32], KeyHolder)>, DbError> {
         let connection = self.connection().await?;
         let statement = connection
             .prepare_cached(
-                "SELECT api_keys.id, organization_id, external_id, role
+                "SELECT key_sha256, api_keys.id, organization_id, external_id, role
                  FROM api_keys JOIN organizations ON organizations.id = organization_id
-                 WHERE key_sha256 = $1",
+                 WHERE key_sha256 = ANY($1)",
             )
             .await?;
-        let row = connection.query_opt(&statement, &[&key_sha256.as_slice()]).await?;
-        let read = |row: Row| {
-            Ok(KeyHolder {
+        let hashes: Vec<&[u8]> = keys_sha256.iter().map(<[u8; 32]>::as_slice).collect();
+        let rows = connection.query(&statement, &[&hashes]).await?;
+        let read = |row: &Row| {
+            let sha256 = row.get::<_, &[u8]>("key_sha256").try_into();
+            let sha256 = sha256.map_err(|_| DbError::Unreadable("a key's SHA-256".to_owned()))?;
+            let holder = KeyHolder {
                 key: ApiKeyId(row.get("id")),
                 organization: OrganizationId(row.get("organization_id")),
                 external_id: row.get("external_id"),
-                role: read_role(&row)?,
-            })
+                role: read_role(row)?,
+            };
+            Ok((sha256, holder))
         };
-        row.map(read).transpose()
+        rows.iter().map(read).collect()
     }
 
     /// An organization's keys, the newest first: those before `before`.

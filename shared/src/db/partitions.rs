@@ -65,8 +65,9 @@ impl Database {
             let next = day.next_day().unwrap_or(Date::MAX);
             let known = transaction.query_one("SELECT to_regclass($1) IS NOT NULL", &[&partition]).await?;
             if !known.get::<_, bool>(0) {
-                let mut statements =
-                    format!("CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING INDEXES);");
+                let mut statements = format!(
+                    "CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES);"
+                );
                 for columns in indexes {
                     statements += &format!("CREATE INDEX ON {partition} {columns};");
                 }
