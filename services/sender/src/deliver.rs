@@ -24,7 +24,7 @@ use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
-use crate::attempt_log::{AttemptLog, Recorded, until_reachable};
+use crate::attempt_log::{AttemptLog, Recorded, until_it_answers};
 use crate::client::Receivers;
 use crate::gate::{Admission, Gate};
 use crate::metrics::Metrics;
@@ -299,7 +299,7 @@ impl Sender {
     }
 
     async fn find_target(&self, delivery: &DeliveryMessage) -> Result<Arc<Target>, Box<Step>> {
-        match until_reachable(|| self.targets.get(delivery.webhook)).await {
+        match until_it_answers(|| self.targets.get(delivery.webhook)).await {
             Ok(Some(target)) => Ok(target),
             Ok(None) => {
                 let detail = describe(Reason::Deleted).to_owned();

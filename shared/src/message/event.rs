@@ -110,6 +110,33 @@ pub(super) fn read(received: &Received) -> Result<EventMessage, String> {
     Ok(EventMessage { event, json, exchange, again })
 }
 
+/// Reads an event of a message that is on record, whose headers are told as JSON; the error is a sentence.
+pub fn read_recorded(
+    headers: &serde_json::Value,
+    content_type: Option<&str>,
+    body: Bytes,
+) -> Result<Event, String> {
+    let headers = headers.as_object().into_iter().flatten();
+    let mut attributes = Vec::new();
+    for (header, value) in headers {
+        let Some(name) = PREFIXES.iter().find_map(|prefix| header.strip_prefix(prefix)) else { continue };
+        let number = || value.as_i64().and_then(|number| i32::try_from(number).ok());
+        let value = match value {
+            serde_json::Value::String(text) => AttributeValue::Text(text.clone()),
+            serde_json::Value::Bool(truth) => AttributeValue::Boolean(*truth),
+            _ => {
+                AttributeValue::Integer(number().ok_or_else(|| format!("the header `{header}` is {value}"))?)
+            }
+        };
+        attributes.push((name.to_owned(), value));
+    }
+    if attributes.is_empty() {
+        Event::from_json(&body).map_err(|error| error.to_string())
+    } else {
+        Event::from_attributes(attributes, content_type, body).map_err(|error| error.to_string())
+    }
+}
+
 fn binary_attributes(headers: HeadersIn<'_>) -> Result<Vec<(String, AttributeValue)>, String> {
     let mut attributes = Vec::new();
     for (header, value) in headers.0.map(|table| table.inner()).into_iter().flatten() {

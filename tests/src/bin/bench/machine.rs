@@ -22,7 +22,7 @@ const QUEUES: [&str; 2] = ["bench.first", "bench.second"];
 const REQUESTS_IN_FLIGHT: usize = 64;
 const UNCONFIRMED: usize = 500;
 
-pub async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Vec<Row>> {
     let (mut posts, mut hops) = (Vec::new(), Vec::new());
     for _ in 0..load.runs {
         posts.push(post_straight(load.events).await?);
