@@ -112,7 +112,9 @@ async fn two_hops(stack: &Stack, events: usize) -> anyhow::Result<f64> {
                 unconfirmed.next().await;
             }
             let body = path::event("hops", "none", number);
-            unconfirmed.push(publisher.publish(publication(QUEUES[0], body.into())));
+            let publication = publication(QUEUES[0], body.into());
+            let publisher = publisher.clone();
+            unconfirmed.push(async move { publisher.publish_until_confirmed(&publication).await });
         }
         while unconfirmed.next().await.is_some() {}
     };
