@@ -170,7 +170,9 @@ impl Common {
                 .listen("CUEWIRE_HEALTH_LISTEN", SocketAddr::from(([0, 0, 0, 0], health_port)))?,
             shutdown_grace: environment.duration("CUEWIRE_SHUTDOWN_GRACE", DEFAULT_SHUTDOWN_GRACE)?,
             log_format: environment.optional("CUEWIRE_LOG_FORMAT", log_format)?.unwrap_or(LogFormat::Text),
-            log_filter: environment.optional("CUEWIRE_LOG", text)?.unwrap_or_else(|| "info".to_owned()),
+            log_filter: environment
+                .optional("CUEWIRE_LOG", text)?
+                .unwrap_or_else(|| "info,refinery_core=warn,tokio_postgres=warn".to_owned()),
         })
     }
 }

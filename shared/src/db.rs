@@ -10,6 +10,7 @@ pub mod dead_letters;
 pub mod events;
 pub mod organizations;
 pub mod partitions;
+pub mod retention;
 pub mod settings;
 pub mod webhooks;
 
@@ -44,7 +45,10 @@ pub enum DbError {
     /// A value that must be unique is taken, or the row that a new one belongs to is gone; the constraint.
     #[error("a row conflicts with another by {0}")]
     Conflict(String),
-    /// It refused a statement.
+    /// It cannot hold what it was given, now or later.
+    #[error("the database cannot hold what it was given: {0}")]
+    Unfit(String),
+    /// It refused a statement, for a reason that lies with it: rights, schema, time.
     #[error("the database refused a statement: {0}")]
     Refused(String),
     /// A row holds what no version of Cuewire writes.
@@ -76,7 +80,14 @@ impl From<tokio_postgres::Error> for DbError {
             {
                 Self::Conflict(refusal.constraint().unwrap_or_default().to_owned())
             }
-            Some(refusal) => Self::Refused(format!("{} ({})", refusal.message(), refusal.code().code())),
+            Some(refusal) => {
+                let reason = format!("{} ({})", refusal.message(), refusal.code().code());
+                match &refusal.code().code()[..2] {
+                    // Values that a type or a constraint does not allow, or over a limit of the program.
+                    "22" | "23" | "54" => Self::Unfit(reason),
+                    _ => Self::Refused(reason),
+                }
+            }
             None => Self::Unavailable(error.to_string()),
         }
     }

@@ -271,14 +271,7 @@ impl Attempt {
     /// The attempt without the answer's headers and body, as it goes with a dead letter.
     #[must_use]
     pub fn summary(&self) -> String {
-        serde_json::json!({
-            "number": self.number,
-            "started_at": rfc3339(self.started_at),
-            "duration_ms": duration_ms(self.duration),
-            "status": self.status(),
-            "error": self.error(),
-        })
-        .to_string()
+        summary(self.number, self.started_at, self.duration, self.status(), self.error().as_deref())
     }
 
     /// The answer's HTTP status, if there was one.
@@ -289,6 +282,25 @@ impl Attempt {
             Outcome::Failed { .. } => None,
         }
     }
+}
+
+/// An attempt in short, as JSON: what a dead letter shows of the last one.
+#[must_use]
+pub fn summary(
+    number: u32,
+    started_at: OffsetDateTime,
+    duration: Duration,
+    status: Option<u16>,
+    error: Option<&str>,
+) -> String {
+    serde_json::json!({
+        "number": number,
+        "started_at": rfc3339(started_at),
+        "duration_ms": duration_ms(duration),
+        "status": status,
+        "error": error,
+    })
+    .to_string()
 }
 
 /// Milliseconds with fractions, as the API shows durations.

@@ -13,6 +13,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use prometheus::{IntGaugeVec, Registry, TextEncoder};
+use tokio::sync::watch;
 
 use crate::metrics;
 use crate::shutdown::Shutdown;
@@ -29,7 +30,7 @@ pub struct Health {
 pub struct Component {
     name: &'static str,
     /// Why it is not there; none when it is.
-    missing: Arc<Mutex<Option<String>>>,
+    missing: watch::Sender<Option<String>>,
     connected: prometheus::IntGauge,
 }
 
@@ -51,7 +52,7 @@ impl Health {
     pub fn component(&self, name: &'static str) -> Component {
         let component = Component {
             name,
-            missing: Arc::new(Mutex::new(Some("not there yet".to_owned()))),
+            missing: watch::Sender::new(Some("not there yet".to_owned())),
             connected: self.connected.with_label_values(&[name]),
         };
         self.components.lock().unwrap_or_else(PoisonError::into_inner).push(component.clone());
@@ -89,13 +90,19 @@ impl Component {
         self.missing().is_none()
     }
 
+    /// Waits until it is there.
+    pub async fn wait_until_up(&self) {
+        // The error means that the sender is gone, and it is ours.
+        let _ = self.missing.subscribe().wait_for(Option::is_none).await;
+    }
+
     fn set(&self, missing: Option<String>) {
         self.connected.set(i64::from(missing.is_none()));
-        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
+        self.missing.send_replace(missing);
     }
 
     fn missing(&self) -> Option<String> {
-        self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.missing.borrow().clone()
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod dead;
 pub mod delivery;
 pub mod event;
+pub mod redrive;
 
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use time::OffsetDateTime;
@@ -16,6 +17,7 @@ use crate::delivery::Reason;
 pub use dead::DeadMessage;
 pub use delivery::DeliveryMessage;
 pub use event::EventMessage;
+pub use redrive::Redrive;
 
 /// Structured JSON, as events travel inside Cuewire.
 pub const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
@@ -101,9 +103,10 @@ impl<'a> HeadersIn<'a> {
     }
 }
 
-/// Milliseconds since 1970, as times travel in headers.
+/// Milliseconds since 1970, as times travel in headers. Rounded up: nothing is sent early.
 fn unix_ms(at: OffsetDateTime) -> i64 {
-    (at.unix_timestamp_nanos() / 1_000_000) as i64
+    at.unix_timestamp_nanos().div_euclid(1_000_000) as i64
+        + i64::from(at.unix_timestamp_nanos().rem_euclid(1_000_000) > 0)
 }
 
 fn from_unix_ms(ms: i64) -> Option<OffsetDateTime> {

@@ -153,6 +153,12 @@ impl Pattern {
         Ok(Self(text.to_owned()))
     }
 
+    /// Every type but Cuewire's own.
+    #[must_use]
+    pub fn any() -> Self {
+        Self("*".to_owned())
+    }
+
     /// As it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {

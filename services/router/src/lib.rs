@@ -1,1 +1,89 @@
-//! router
+//! The router: takes events, finds the webhooks that want them, and publishes one delivery for each.
+//!
+//! `events` → [`fan_out`] → `deliveries`. Who wants what it knows from the [`directory`], found by the index
+//! of [`matching`]. It sends no request and knows nothing of formats.
+
+pub mod config;
+pub mod directory;
+pub mod fan_out;
+pub mod matching;
+pub mod metrics;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cuewire::amqp::consumer::Limits;
+use cuewire::amqp::topology::ROUTER_EVENTS;
+use cuewire::amqp::{Consumer, Publisher, Source};
+use cuewire::message::EventMessage;
+use cuewire::service::Context;
+use cuewire::shutdown::Shutdown;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+pub use config::Config;
+use directory::Directory;
+use fan_out::FanOut;
+use metrics::Metrics;
+
+/// What one statement logs: beyond this a larger batch gains nothing.
+const BATCH: Limits = Limits {
+    messages: 256,
+    // No waiting for more: while batches are under way, the next one fills by itself.
+    wait: Duration::ZERO,
+};
+/// One being matched while others wait for commits and confirms.
+const BATCHES_IN_FLIGHT: usize = 4;
+
+/// Runs the router until it is told to stop.
+pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
+    if context.prepare().await?.is_none() {
+        return Ok(());
+    }
+    let metrics = Metrics::new(&context.registry);
+    let directory = Directory::new(context.database.clone(), metrics.clone());
+    let changes = context.database.watch_changes(context.shutdown.clone());
+    let webhooks = context.health.component("webhooks");
+    tokio::spawn(directory.clone().follow(changes, webhooks.clone()));
+    if context.shutdown.run_until_stopped(webhooks.wait_until_up()).await.is_none() {
+        return Ok(());
+    }
+    // The publisher outlives the consumer: what is under way is published after the signal to stop.
+    let publishing = Shutdown::new();
+    let publisher =
+        Publisher::start(context.broker.clone(), context.health.component("publisher"), publishing.clone());
+    let mut events: Consumer<EventMessage> = Consumer::start(
+        context.broker.clone(),
+        vec![Source { queue: ROUTER_EVENTS.to_owned(), prefetch: config.prefetch }],
+        publisher.clone(),
+        context.health.component("consumer"),
+        context.shutdown.clone(),
+    );
+    let fan_out = Arc::new(FanOut {
+        database: context.database.clone(),
+        directory,
+        publisher,
+        topology: context.broker.topology.clone(),
+        metrics,
+        under_way: Mutex::default(),
+    });
+    let slots = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT));
+    let mut batches = JoinSet::new();
+    loop {
+        let slot = Arc::clone(&slots).acquire_owned().await?;
+        let Some(batch) = events.next_batch(BATCH).await else { break };
+        let fan_out = Arc::clone(&fan_out);
+        batches.spawn(async move {
+            let in_flight = fan_out.metrics.in_flight.clone();
+            in_flight.inc();
+            fan_out.fan_out(batch).await;
+            in_flight.dec();
+            drop(slot);
+        });
+        while batches.try_join_next().is_some() {}
+    }
+    batches.join_all().await;
+    events.close().await;
+    publishing.stop();
+    Ok(())
+}

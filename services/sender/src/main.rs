@@ -1,3 +1,7 @@
-//! sender
+//! The sender's process.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cuewire::service::main("sender", 9103, cuewire_sender::Config::read, cuewire_sender::run)
+}

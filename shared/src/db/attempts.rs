@@ -2,11 +2,13 @@
 
 mod read;
 
+use std::time::Duration;
+
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{Database, DbError};
-use crate::delivery::{Attempt, Outcome, Reason, State};
+use crate::delivery::{self, Attempt, Outcome, Reason, State};
 use crate::ids::{DeliveryId, Round};
 
 pub use read::{AttemptPlace, Course, MinuteStats};
@@ -24,13 +26,29 @@ pub struct AttemptKey {
     pub number: u32,
 }
 
-/// What the record of an attempt says must happen next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the record of an attempt says.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedAttempt {
     /// Which attempt.
     pub key: AttemptKey,
     /// What the delivery is after it.
     pub state: State,
+    /// When the request began.
+    pub started_at: OffsetDateTime,
+    /// How long it took.
+    pub duration: Duration,
+    /// The answer's status, if there was one.
+    pub status: Option<u16>,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
+impl RecordedAttempt {
+    /// The attempt in short, as it goes with a dead letter.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        delivery::summary(self.key.number, self.started_at, self.duration, self.status, self.error.as_deref())
+    }
 }
 
 impl Attempt {
@@ -127,7 +145,8 @@ impl Database {
         let statement = connection
             .prepare_cached(
                 "SELECT recorded.day, recorded.delivery_id, recorded.round, recorded.number,
-                        recorded.state, recorded.next_attempt_at, recorded.reason
+                        recorded.state, recorded.next_attempt_at, recorded.reason,
+                        recorded.started_at, recorded.duration_us, recorded.status, recorded.error
                  FROM unnest($1::date[], $2::uuid[], $3::uuid[], $4::int[])
                      AS key (day, delivery_id, round, number)
                  CROSS JOIN LATERAL (
@@ -138,9 +157,15 @@ impl Database {
             )
             .await?;
         let rows = connection.query(&statement, &[&days, &deliveries, &rounds, &numbers]).await?;
-        let read = |row| {
-            let state = read_state(row, "state", "next_attempt_at", "reason")?;
-            Ok(RecordedAttempt { key: key_of(row), state })
+        let read = |row: &tokio_postgres::Row| {
+            Ok(RecordedAttempt {
+                key: key_of(row),
+                state: read_state(row, "state", "next_attempt_at", "reason")?,
+                started_at: row.get("started_at"),
+                duration: Duration::from_micros(row.get::<_, i64>("duration_us").unsigned_abs()),
+                status: row.get::<_, Option<i16>>("status").map(i16::unsigned_abs),
+                error: row.get("error"),
+            })
         };
         rows.iter().map(read).collect()
     }

@@ -23,7 +23,7 @@ const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 const BUFFERED: usize = 1_024;
 
 /// What has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Change {
     /// Something of this organization: itself, its keys, its webhooks.
     Organization(OrganizationId),

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use time::{Date, OffsetDateTime};
+use tokio_postgres::{Client, Row};
 
 use super::{Database, DbError};
 
 /// How many days ahead partitions are made: the reaper may be away for two weeks.
 const DAYS_AHEAD: i64 = 14;
-/// The advisory lock under which partitions are made and dropped.
+/// The advisory lock under which partitions are made.
 const PARTITION_LOCK: i64 = 0x6375_6577_6972_6502;
 
 /// The partitioned tables, and the indexes that each partition gets besides the primary key.
@@ -18,14 +19,110 @@ const TABLES: [(&str, &[&str]); 3] = [
     ("delivery_stats", &[]),
 ];
 
+/// Whether there is a table of that name. Read from the catalogue's table, since `to_regclass` may answer
+/// from a cache that has not heard of what another session has just made.
+const EXISTS: &str = "SELECT EXISTS (SELECT FROM pg_class WHERE relname = $1 AND relkind = 'r')";
+
 /// Today, as partitions know it.
 #[must_use]
 pub fn today() -> Date {
     OffsetDateTime::now_utc().date()
 }
 
+/// A day's partition of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partition {
+    /// The table.
+    pub table: &'static str,
+    /// The day (UTC).
+    pub day: Date,
+    state: PartitionState,
+}
+
+/// How far the removal of a partition has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PartitionState {
+    Attached,
+    /// Its detachment was interrupted. A table has one such at most, and no other is detached before it.
+    Detaching,
+    /// A table by itself.
+    Detached,
+}
+
+impl Partition {
+    fn name(&self) -> String {
+        partition_name(self.table, self.day)
+    }
+
+    fn read(row: &Row) -> Option<Self> {
+        let name: &str = row.get("name");
+        let (table, day) = name.rsplit_once('_')?;
+        let (table, _) = TABLES.into_iter().find(|(known, _)| *known == table)?;
+        let day = Date::parse(day, time::macros::format_description!("[year][month][day]")).ok()?;
+        let state = match row.get("detaching") {
+            None => PartitionState::Detached,
+            Some(true) => PartitionState::Detaching,
+            Some(false) => PartitionState::Attached,
+        };
+        Some(Self { table, day, state })
+    }
+
+    /// Detaches it and drops it, from wherever an interruption has left it. Its table's writers and readers
+    /// do not wait for this; this waits, at most for a statement's time, for transactions that are older.
+    pub(super) async fn remove(&self, client: &Client) -> Result<(), DbError> {
+        let Self { table, state, .. } = self;
+        let name = self.name();
+        match state {
+            PartitionState::Attached => {
+                client
+                    .batch_execute(&format!("ALTER TABLE {table} DETACH PARTITION {name} CONCURRENTLY"))
+                    .await?;
+            }
+            PartitionState::Detaching => {
+                client
+                    .batch_execute(&format!("ALTER TABLE {table} DETACH PARTITION {name} FINALIZE"))
+                    .await?;
+            }
+            PartitionState::Detached => {}
+        }
+        client.batch_execute(&format!("DROP TABLE {name}")).await?;
+        Ok(())
+    }
+}
+
 fn partition_name(table: &str, day: Date) -> String {
     format!("{table}_{:04}{:02}{:02}", day.year(), u8::from(day.month()), day.day())
+}
+
+/// All partitions, those first whose removal was begun.
+pub(super) async fn partitions(client: &Client) -> Result<Vec<Partition>, DbError> {
+    let rows = client
+        .query(
+            "SELECT relname::text AS name, inhdetachpending AS detaching
+             FROM pg_class LEFT JOIN pg_inherits ON inhrelid = pg_class.oid
+             WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'
+             ORDER BY inhdetachpending DESC NULLS LAST, relname",
+            &[],
+        )
+        .await?;
+    Ok(rows.iter().filter_map(Partition::read).collect())
+}
+
+/// Which partitions are to be removed: all before `before`, and those whose removal was begun.
+pub(super) fn to_remove(partitions: Vec<Partition>, before: Date) -> Vec<Partition> {
+    let is_old =
+        |partition: &Partition| partition.day < before || partition.state == PartitionState::Detaching;
+    partitions.into_iter().filter(is_old).collect()
+}
+
+/// For how many days after `today` every table has its partition.
+fn days_ahead(partitions: &[Partition], today: Date) -> i64 {
+    let has = |table, day| partitions.contains(&Partition { table, day, state: PartitionState::Attached });
+    let is_made = |ahead: &i64| {
+        let day = today + time::Duration::days(*ahead);
+        TABLES.iter().all(|(table, _)| has(table, day))
+    };
+    (1..=DAYS_AHEAD).take_while(is_made).count() as i64
 }
 
 impl Database {
@@ -37,6 +134,12 @@ impl Database {
             self.ensure_partitions_of(today + time::Duration::days(ahead)).await?;
         }
         Ok(())
+    }
+
+    /// For how many days from tomorrow on every table has its partition.
+    pub async fn partition_days_ahead(&self) -> Result<i64, DbError> {
+        let connection = self.connection().await?;
+        Ok(days_ahead(&partitions(&connection).await?, today()))
     }
 
     /// Makes the partitions of these days where they are missing.
@@ -56,15 +159,13 @@ impl Database {
         let mut connection = self.connection().await?;
         for (table, indexes) in TABLES {
             let partition = partition_name(table, day);
-            let known = connection.query_one("SELECT to_regclass($1) IS NOT NULL", &[&partition]).await?;
-            if known.get::<_, bool>(0) {
+            if connection.query_one(EXISTS, &[&partition]).await?.get::<_, bool>(0) {
                 continue;
             }
             let transaction = connection.transaction().await?;
             transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&PARTITION_LOCK]).await?;
             let next = day.next_day().unwrap_or(Date::MAX);
-            let known = transaction.query_one("SELECT to_regclass($1) IS NOT NULL", &[&partition]).await?;
-            if !known.get::<_, bool>(0) {
+            if !transaction.query_one(EXISTS, &[&partition]).await?.get::<_, bool>(0) {
                 let mut statements = format!(
                     "CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES);"
                 );
@@ -79,5 +180,44 @@ impl Database {
             transaction.commit().await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::date;
+
+    use super::*;
+
+    const TODAY: Date = date!(2026 - 01 - 31);
+
+    fn partition(table: &'static str, day: Date, state: PartitionState) -> Partition {
+        Partition { table, day, state }
+    }
+
+    #[test]
+    fn a_partition_is_named_by_its_table_and_day() {
+        assert_eq!(partition_name("delivery_stats", TODAY), "delivery_stats_20260131");
+    }
+
+    #[test]
+    fn days_ahead_end_with_the_first_that_lacks_a_partition() {
+        let tomorrow = TODAY + time::Duration::DAY;
+        let mut made: Vec<Partition> =
+            TABLES.iter().map(|(table, _)| partition(table, tomorrow, PartitionState::Attached)).collect();
+        assert_eq!(days_ahead(&made, TODAY), 1);
+        made[2].state = PartitionState::Detached;
+        assert_eq!(days_ahead(&made, TODAY), 0);
+    }
+
+    #[test]
+    fn old_partitions_are_removed_and_what_was_begun_is_finished() {
+        use PartitionState::{Attached, Detached, Detaching};
+        let yesterday = TODAY - time::Duration::DAY;
+        let old = [partition("events", yesterday, Attached), partition("attempts", yesterday, Detached)];
+        let begun = partition("attempts", TODAY, Detaching);
+        let kept = [partition("events", TODAY, Attached), partition("attempts", TODAY, Detached)];
+        let all = [begun, old[0], old[1], kept[0], kept[1]];
+        assert_eq!(to_remove(all.to_vec(), TODAY), [begun, old[0], old[1]]);
     }
 }

@@ -25,6 +25,15 @@ const WEBHOOK: &str = "
 /// A page of subscriptions, when all are loaded: large enough that a million take a few hundred round trips.
 const SUBSCRIPTIONS_PER_PAGE: i64 = 5_000;
 
+/// A page of subscriptions, ordered by the webhook's id.
+#[derive(Debug)]
+pub struct SubscriptionPage {
+    /// Those that can be read.
+    pub subscriptions: Vec<Subscription>,
+    /// Where the next page begins; none: this is behind the last.
+    pub last: Option<WebhookId>,
+}
+
 /// A webhook with its sealed secrets, the newest first: what a sender needs.
 #[derive(Debug)]
 pub struct Target {
@@ -68,9 +77,8 @@ impl Database {
         Ok(Some(Target { webhook, secrets: rows.iter().map(secret).collect() }))
     }
 
-    /// The subscriptions of all enabled webhooks, page by page: those after `after`, ordered by id. The
-    /// last page is empty.
-    pub async fn subscriptions(&self, after: Option<WebhookId>) -> Result<Vec<Subscription>, DbError> {
+    /// The subscriptions of all enabled webhooks, page by page: those after `after`.
+    pub async fn subscriptions(&self, after: Option<WebhookId>) -> Result<SubscriptionPage, DbError> {
         let connection = self.connection().await?;
         let statement = connection
             .prepare_cached(
@@ -80,7 +88,10 @@ impl Database {
             .await?;
         let after = after.map_or(uuid::Uuid::nil(), |webhook| webhook.0);
         let rows = connection.query(&statement, &[&after, &SUBSCRIPTIONS_PER_PAGE]).await?;
-        Ok(rows.iter().filter_map(read_subscription).collect())
+        Ok(SubscriptionPage {
+            subscriptions: rows.iter().filter_map(read_subscription).collect(),
+            last: rows.last().map(|row| WebhookId(row.get("id"))),
+        })
     }
 
     /// The subscriptions of one organization's enabled webhooks.

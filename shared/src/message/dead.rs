@@ -1,15 +1,18 @@
 //! A dead letter on its way to the reaper: the event or message, the reason, and a sentence.
 
-use bytes::Bytes;
-use lapin::types::{AMQPValue, FieldTable};
+mod as_published;
 
-use super::{CLOUDEVENTS_JSON, DeliveryMessage, HeadersIn, HeadersOut, dead_key, first_word};
+use bytes::Bytes;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use time::OffsetDateTime;
+
+use super::{CLOUDEVENTS_JSON, DeliveryMessage, EventMessage, HeadersIn, HeadersOut, dead_key, first_word};
 use crate::amqp::consumer::Content;
-use crate::amqp::topology::{DEAD, EVENTS, REAPER_UNROUTED};
+use crate::amqp::topology::{DEAD, PARKING, REAPER_UNROUTED};
 use crate::amqp::{Publication, Received};
-use crate::delivery::{Attempt, Reason};
-use crate::event::Event;
+use crate::delivery::Reason;
 use crate::ids::{DeadLetterId, DeliveryId, OrganizationId, Round, WebhookId};
+use as_published::Death;
 
 const REASON: &str = "cuewire-reason";
 const DETAIL: &str = "cuewire-detail";
@@ -18,7 +21,8 @@ const WEBHOOK: &str = "cuewire-webhook";
 const DELIVERY: &str = "cuewire-delivery";
 const ROUND: &str = "cuewire-round";
 const LAST_ATTEMPT: &str = "cuewire-last-attempt";
-const FIRST_EXCHANGE: &str = "cuewire-first-exchange";
+const DIED_AT: &str = "cuewire-died-at";
+pub(super) const FIRST_EXCHANGE: &str = "cuewire-first-exchange";
 const FIRST_ROUTING_KEY: &str = "cuewire-first-routing-key";
 const FIRST_HEADERS: &str = "cuewire-first-headers";
 
@@ -47,8 +51,11 @@ pub struct DeadMessage {
     pub first: (String, String),
     /// The headers of a message that was not understood, as a JSON object.
     pub first_headers: Option<String>,
-    /// Whether the broker gave it up for having been delivered too often, which is no proof against it.
-    pub over_delivery_limit: bool,
+    /// When it was given up, where that is known.
+    pub died_at: Option<OffsetDateTime>,
+    /// Whether it is to be sent again without being asked for: the broker gave it up for having been
+    /// delivered too often, which is no proof against it, and that has not happened to it before.
+    pub redrive: bool,
 }
 
 /// Which delivery failed.
@@ -73,7 +80,7 @@ impl DeadMessage {
         message: &DeliveryMessage,
         reason: Reason,
         detail: String,
-        last_attempt: Option<&Attempt>,
+        last_attempt: Option<String>,
     ) -> Self {
         let DeliveryMessage { delivery, organization, webhook, round, .. } = *message;
         let first = message.publication();
@@ -82,35 +89,33 @@ impl DeadMessage {
             reason,
             detail,
             category: message.category.clone(),
-            delivery: Some(DeadDelivery {
-                delivery,
-                organization,
-                webhook,
-                round,
-                last_attempt: last_attempt.map(Attempt::summary),
-            }),
+            delivery: Some(DeadDelivery { delivery, organization, webhook, round, last_attempt }),
             body: message.event.clone(),
             content_type: Some(CLOUDEVENTS_JSON.to_owned()),
             first: (first.exchange, first.routing_key),
             first_headers: None,
-            over_delivery_limit: false,
+            died_at: None,
+            redrive: false,
         }
     }
 
     /// An event that nobody may have.
     #[must_use]
-    pub fn of_event(event: &Event, json: Bytes, reason: Reason, detail: String) -> Self {
+    pub fn of_event(message: &EventMessage, reason: Reason, detail: String) -> Self {
+        let event_type = &message.event.event_type;
         Self {
             id: DeadLetterId::new(),
             reason,
             detail,
-            category: event.event_type.category().to_owned(),
+            category: event_type.category().to_owned(),
             delivery: None,
-            body: json,
+            body: message.json.clone(),
             content_type: Some(CLOUDEVENTS_JSON.to_owned()),
-            first: (EVENTS.to_owned(), event.event_type.to_string()),
+            // The exchange tells the publisher, by which the event is judged again when it is redriven.
+            first: (message.exchange.clone(), event_type.to_string()),
             first_headers: None,
-            over_delivery_limit: false,
+            died_at: None,
+            redrive: false,
         }
     }
 
@@ -123,10 +128,8 @@ impl DeadMessage {
     /// A message as it was received, whatever it is.
     fn as_received(received: &Received, reason: Reason) -> Self {
         let headers = HeadersIn::of(received);
-        let id = received.properties.message_id().as_ref().map(|id| id.as_str());
         Self {
-            // A message of ours keeps its id over redelivery; any other gets one here.
-            id: id.and_then(|id| id.parse().ok()).filter(|_| reason == Reason::Unrouted).unwrap_or_default(),
+            id: DeadLetterId::new(),
             reason,
             detail: String::new(),
             category: first_word(&received.routing_key).to_owned(),
@@ -134,8 +137,9 @@ impl DeadMessage {
             body: received.body.clone(),
             content_type: received.properties.content_type().as_ref().map(ToString::to_string),
             first: (received.exchange.clone(), received.routing_key.clone()),
-            first_headers: headers.0.map(|table| headers_json(table).to_string()),
-            over_delivery_limit: false,
+            first_headers: headers.0.map(|table| headers_json(table, MAX_FIRST_HEADERS_BYTES)),
+            died_at: None,
+            redrive: false,
         }
     }
 
@@ -149,7 +153,8 @@ impl DeadMessage {
             .text(DETAIL, cut(self.detail, MAX_DETAIL_BYTES))
             .text(FIRST_EXCHANGE, exchange)
             .text(FIRST_ROUTING_KEY, routing_key)
-            .optional(FIRST_HEADERS, self.first_headers.map(|json| cut(json, MAX_FIRST_HEADERS_BYTES)))
+            .time(DIED_AT, self.died_at.unwrap_or_else(OffsetDateTime::now_utc))
+            .optional(FIRST_HEADERS, self.first_headers)
             .optional(ORGANIZATION, delivery.map(|delivery| delivery.organization))
             .optional(WEBHOOK, delivery.map(|delivery| delivery.webhook))
             .optional(DELIVERY, delivery.map(|delivery| delivery.delivery))
@@ -166,6 +171,12 @@ impl DeadMessage {
         }
     }
 
+    /// The message that leaves it to an operator, as one that can be moved back to `dead`.
+    #[must_use]
+    pub fn parked(self) -> Publication {
+        Publication { exchange: PARKING.to_owned(), ..self.publication() }
+    }
+
     /// Reads a message of ours from `dead`; the error is a sentence.
     fn read(received: &Received, reason: &str) -> Result<Self, String> {
         let headers = HeadersIn::of(received);
@@ -180,7 +191,7 @@ impl DeadMessage {
                 last_attempt: text(LAST_ATTEMPT)?,
             }),
         };
-        let id = received.properties.message_id().as_ref().map(|id| id.as_str());
+        let id = received.properties.message_id().as_ref().map(ShortString::as_str);
         Ok(Self {
             id: id.and_then(|id| id.parse().ok()).unwrap_or_default(),
             reason: Reason::parse(reason).ok_or_else(|| format!("the header `{REASON}` is {reason:?}"))?,
@@ -191,26 +202,9 @@ impl DeadMessage {
             content_type: received.properties.content_type().as_ref().map(ToString::to_string),
             first: (text(FIRST_EXCHANGE)?.unwrap_or_default(), text(FIRST_ROUTING_KEY)?.unwrap_or_default()),
             first_headers: text(FIRST_HEADERS)?,
-            over_delivery_limit: false,
+            died_at: headers.optional_time(DIED_AT)?,
+            redrive: false,
         })
-    }
-
-    /// A message that a queue gave up for having been delivered too often: it is still as it was published.
-    fn over_delivery_limit(received: &Received, first: (String, String)) -> Self {
-        let mut dead = Self::as_received(received, Reason::Poison);
-        dead.category = first_word(&first.1).to_owned();
-        dead.detail = format!("delivered too often by the broker from {:?}", first.0);
-        dead.first = first;
-        dead.over_delivery_limit = true;
-        dead
-    }
-
-    /// A message that matched no binding.
-    fn unrouted(received: &Received) -> Self {
-        let (exchange, key) = (&received.exchange, &received.routing_key);
-        let mut dead = Self::as_received(received, Reason::Unrouted);
-        dead.detail = format!("no queue takes the key {key:?} of the exchange {exchange:?}");
-        dead
     }
 }
 
@@ -218,69 +212,36 @@ impl Content for DeadMessage {
     /// Takes everything: what even the reaper cannot read is poison, recorded whole.
     fn decode(received: &Received) -> Result<Self, Box<Publication>> {
         let headers = HeadersIn::of(received);
-        let dead = if &*received.queue == REAPER_UNROUTED {
-            Ok(Self::unrouted(received))
-        } else if let Some(first) = first_death(headers) {
-            Ok(Self::over_delivery_limit(received, first))
-        } else {
-            match headers.optional_text(REASON) {
-                Ok(Some(reason)) => Self::read(received, reason),
-                Ok(None) => Err("a message without a reason".to_owned()),
-                Err(error) => Err(error),
-            }
+        // Where anybody's message may arrive, its headers prove nothing.
+        if &*received.queue == REAPER_UNROUTED && received.exchange != DEAD {
+            return Ok(Self::unrouted(received));
+        }
+        if let Some(death) = Death::by_delivery_limit(headers) {
+            return Ok(Self::over_delivery_limit(received, death));
+        }
+        let dead = match headers.optional_text(REASON) {
+            Ok(Some(reason)) => Self::read(received, reason),
+            Ok(None) => Err("a message without a reason".to_owned()),
+            Err(error) => Err(error),
         };
-        let mut dead = dead.unwrap_or_else(|detail| Self::poison(received, detail));
-        dead.name_delivery(received);
-        Ok(dead)
+        Ok(dead.unwrap_or_else(|detail| Self::poison(received, detail)))
     }
 }
 
-impl DeadMessage {
-    /// A message that came as it was published, by the delivery limit or unrouted, may be a delivery.
-    fn name_delivery(&mut self, received: &Received) {
-        if self.delivery.is_some() || self.first.0 == EVENTS {
-            return;
-        }
-        let as_published = Received {
-            queue: received.queue.clone(),
-            exchange: self.first.0.clone(),
-            routing_key: self.first.1.clone(),
-            redelivered: received.redelivered,
-            properties: received.properties.clone(),
-            body: received.body.clone(),
-        };
-        if let Ok(message) = DeliveryMessage::read(&as_published) {
-            let DeliveryMessage { delivery, organization, webhook, round, .. } = message;
-            self.id = DeadLetterId::of(delivery, round);
-            self.delivery = Some(DeadDelivery { delivery, organization, webhook, round, last_attempt: None });
+/// Headers as a JSON object, as far as they can be told as such: those that fit into `max_bytes`.
+fn headers_json(table: &FieldTable, max_bytes: usize) -> String {
+    let mut members = serde_json::Map::new();
+    let mut left = max_bytes;
+    for (name, value) in table.inner() {
+        let value = value_json(value);
+        // The quotes and the colon and comma between.
+        let bytes = name.as_str().len() + value.to_string().len() + 6;
+        if bytes <= left {
+            left -= bytes;
+            members.insert(name.to_string(), value);
         }
     }
-}
-
-/// Where a message was first published, if a queue of ours gave it up by the delivery limit: the broker
-/// writes it into `x-death`, the latest death first.
-fn first_death(headers: HeadersIn<'_>) -> Option<(String, String)> {
-    let Some(AMQPValue::FieldArray(deaths)) = headers.get("x-death") else { return None };
-    let field = |death: &FieldTable, name: &str| match death.inner().get(name)? {
-        AMQPValue::LongString(text) => Some(text.to_string()),
-        AMQPValue::FieldArray(texts) => match texts.as_slice().first()? {
-            AMQPValue::LongString(text) => Some(text.to_string()),
-            _ => None,
-        },
-        _ => None,
-    };
-    deaths.as_slice().iter().find_map(|death| match death {
-        AMQPValue::FieldTable(death) if field(death, "reason").as_deref() == Some("delivery_limit") => {
-            Some((field(death, "exchange")?, field(death, "routing-keys")?))
-        }
-        _ => None,
-    })
-}
-
-/// Headers as JSON, as far as they can be told as such.
-fn headers_json(table: &FieldTable) -> serde_json::Value {
-    let members = table.inner().iter().map(|(name, value)| (name.to_string(), value_json(value)));
-    serde_json::Value::Object(members.collect())
+    serde_json::Value::Object(members).to_string()
 }
 
 fn value_json(value: &AMQPValue) -> serde_json::Value {
@@ -296,7 +257,13 @@ fn value_json(value: &AMQPValue) -> serde_json::Value {
         AMQPValue::LongUInt(number) => (*number).into(),
         AMQPValue::LongLongInt(number) => (*number).into(),
         AMQPValue::Timestamp(number) => (*number).into(),
-        AMQPValue::FieldTable(table) => headers_json(table),
+        AMQPValue::Float(number) => (*number).into(),
+        AMQPValue::Double(number) => (*number).into(),
+        AMQPValue::Void => serde_json::Value::Null,
+        AMQPValue::FieldTable(table) => {
+            let members = table.inner().iter().map(|(name, value)| (name.to_string(), value_json(value)));
+            serde_json::Value::Object(members.collect())
+        }
         AMQPValue::FieldArray(values) => values.as_slice().iter().map(value_json).collect(),
         other => format!("{other:?}").into(),
     }
@@ -309,4 +276,26 @@ fn cut(mut text: String, max_bytes: usize) -> String {
         text.push('…');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_json_whatever_is_left_out() {
+        let mut table = FieldTable::default();
+        table.insert("large".into(), AMQPValue::LongString("x".repeat(100).into()));
+        table.insert("none".into(), AMQPValue::Void);
+        table.insert("number".into(), AMQPValue::Double(1.5));
+        assert_eq!(headers_json(&table, 100), r#"{"none":null,"number":1.5}"#);
+        let all: serde_json::Value = serde_json::from_str(&headers_json(&table, 1_000)).unwrap();
+        assert_eq!(all["large"].as_str().map(str::len), Some(100));
+    }
+
+    #[test]
+    fn text_is_cut_between_characters() {
+        assert_eq!(cut("aé".to_owned(), 2), "a…");
+        assert_eq!(cut("aé".to_owned(), 3), "aé");
+    }
 }

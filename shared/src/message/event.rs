@@ -8,6 +8,7 @@ use bytes::Bytes;
 use lapin::types::AMQPValue;
 use uuid::Uuid;
 
+use super::dead::FIRST_EXCHANGE;
 use super::{CLOUDEVENTS_JSON, DeadMessage, HeadersIn, HeadersOut};
 use crate::amqp::consumer::Content;
 use crate::amqp::topology::EVENTS;
@@ -26,7 +27,7 @@ pub struct EventMessage {
     pub event: Event,
     /// The event in structured JSON: the body as it came, or made of binary mode.
     pub json: Bytes,
-    /// The exchange it was published to, which tells the publisher and cannot be forged.
+    /// The exchange it was first published to, which tells the publisher and cannot be forged.
     pub exchange: String,
     /// Whether it was sent again on purpose.
     pub again: bool,
@@ -51,10 +52,25 @@ impl EventMessage {
         }
     }
 
+    /// The message that sends an event again on purpose: not dropped as a repeat, and judged by the rights
+    /// of the publisher to whose exchange it was first published.
+    pub(super) fn again(first_exchange: &str, event_type: &str, json: Bytes) -> Publication {
+        let headers = HeadersOut::default().text(AGAIN, "true").text(FIRST_EXCHANGE, first_exchange);
+        Publication {
+            exchange: EVENTS.to_owned(),
+            routing_key: event_type.to_owned(),
+            message_id: Uuid::now_v7().to_string(),
+            content_type: CLOUDEVENTS_JSON.to_owned(),
+            headers: headers.0,
+            reply: None,
+            body: json,
+        }
+    }
+
     /// The dead letter of an event that nobody may have.
     #[must_use]
     pub fn rejected(&self, detail: String) -> Publication {
-        DeadMessage::of_event(&self.event, self.json.clone(), Reason::Rejected, detail).publication()
+        DeadMessage::of_event(self, Reason::Rejected, detail).publication()
     }
 }
 
@@ -64,7 +80,8 @@ impl Content for EventMessage {
     }
 }
 
-fn read(received: &Received) -> Result<EventMessage, String> {
+/// Reads a message of `events`, or of a publisher's exchange; the error is a sentence.
+pub(super) fn read(received: &Received) -> Result<EventMessage, String> {
     let headers = HeadersIn::of(received);
     let content_type = received.properties.content_type().as_ref().map(|text| text.as_str());
     let attributes = binary_attributes(headers)?;
@@ -83,9 +100,14 @@ fn read(received: &Received) -> Result<EventMessage, String> {
             content_type.unwrap_or_default()
         ));
     };
-    // The header is ours alone: a publisher's own exchange cannot set it.
-    let again = received.exchange == EVENTS && headers.optional_text(AGAIN)? == Some("true");
-    Ok(EventMessage { event, json, exchange: received.exchange.clone(), again })
+    // These headers are ours alone: a publisher's own exchange cannot set them.
+    let ours = |header: &str| match received.exchange.as_str() {
+        EVENTS => headers.optional_text(header),
+        _ => Ok(None),
+    };
+    let again = ours(AGAIN)? == Some("true");
+    let exchange = ours(FIRST_EXCHANGE)?.unwrap_or(&received.exchange).to_owned();
+    Ok(EventMessage { event, json, exchange, again })
 }
 
 /// Reads an event of a message that is on record, whose headers are told as JSON; the error is a sentence.

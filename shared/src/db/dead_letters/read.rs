@@ -212,19 +212,6 @@ impl Database {
             .await?;
         Ok(deleted > 0)
     }
-
-    /// Notes that a dead letter was sent again, so that nothing else sends it.
-    pub async fn mark_redriven(&self, id: DeadLetterId) -> Result<(), DbError> {
-        self.connection()
-            .await?
-            .execute(
-                "UPDATE dead_letters SET redriven_at = now(), redrive_at = NULL
-                 WHERE id = $1 AND redriven_at IS NULL",
-                &[&id.0],
-            )
-            .await?;
-        Ok(())
-    }
 }
 
 fn read_letter(row: &Row) -> Result<DeadLetter, DbError> {

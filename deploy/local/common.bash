@@ -1,0 +1,129 @@
+# Functions that the scripts of this directory share; sourced, never run.
+# Processes are known by a file in $RUN_DIR/pid that holds the pid and the time
+# at which that process began, so that a pid which has since been given to
+# somebody else's process is never mistaken for ours. Nothing is ever looked up
+# by name.
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+ROOT=$(cd "$HERE/../.." && pwd)
+RUN_DIR=${RUN_DIR:-$ROOT/.run}
+[[ $RUN_DIR == /* ]] || RUN_DIR=$PWD/$RUN_DIR
+
+say() { printf '%s\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# Reads lines KEY=value from the file $1 into variables of the same name, unless
+# the caller's environment has set them already.
+load_env() {
+    local line key
+    [[ -f $1 ]] || return 0
+    while read -r line; do
+        key=${line%%=*}
+        [[ ! $key =~ ^[A-Z_]+$ || -n ${!key:-} ]] || printf -v "$key" '%s' "${line#*=}"
+    done <"$1"
+}
+
+# $1 random bytes in hexadecimal.
+random_hex() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
+
+# Where cargo puts what it builds.
+target_dir() {
+    (cd "$ROOT" && cargo metadata --format-version 1 --no-deps) | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+}
+
+# One command at a time in a run directory, by the lock file $1. The lock is file descriptor 9, which
+# the processes started below must not inherit.
+lock_run_dir() {
+    mkdir -p "$RUN_DIR/pid" "$RUN_DIR/log" 2>/dev/null && [[ -w $RUN_DIR && -w $RUN_DIR/pid ]] ||
+        die "cannot write to $RUN_DIR. If another user made it: stop and remove it as that user, or set RUN_DIR"
+    exec 9>"$RUN_DIR/$1"
+    flock -w 120 9 || die "another command has been working in $RUN_DIR for two minutes"
+}
+
+# --- processes ---------------------------------------------------------------
+
+# The time at which process $1 began, in clock ticks; fails when it is no more.
+began() {
+    local stat
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    # The name in parentheses may hold anything: what follows it begins with the state.
+    read -ra stat <<<"${stat##*) }"
+    [[ ${stat[0]} != [ZX] ]] && echo "${stat[19]}"
+}
+
+# The pid of our process $1, if it runs.
+pid_of() {
+    local pid ticks
+    { read -r pid ticks <"$RUN_DIR/pid/$1"; } 2>/dev/null || return 1
+    [[ $(began "$pid") == "$ticks" ]] && echo "$pid"
+}
+
+running() { pid_of "$1" >/dev/null; }
+
+# launch <name> <command…>: in the background, in a session of its own (Ctrl-C in
+# a terminal must not reach it), with its output in $RUN_DIR/log/<name>.log.
+launch() {
+    local name=$1
+    shift
+    setsid "$@" </dev/null >>"$RUN_DIR/log/$name.log" 2>&1 9>&- &
+    echo "$! $(began $!)" >"$RUN_DIR/pid/$name"
+}
+
+# wait_ready <name> <seconds> <test…>: until the test holds. Fails, with the end
+# of the log, when the process ends or the time is over.
+wait_ready() {
+    local name=$1 deadline=$((SECONDS + $2))
+    shift 2
+    until "$@"; do
+        if ! running "$name"; then
+            say "$name has ended; the end of $RUN_DIR/log/$name.log:"
+        elif ((SECONDS >= deadline)); then
+            say "$name is not ready in time; the end of $RUN_DIR/log/$name.log:"
+        else
+            sleep 0.1
+            continue
+        fi
+        tail -n 30 "$RUN_DIR/log/$name.log" >&2
+        return 1
+    done
+}
+
+# signal_and_wait <name> <signal> <seconds>: fails when it is still there then.
+signal_and_wait() {
+    local pid deadline=$((SECONDS + $3))
+    pid=$(pid_of "$1") || return 0
+    kill -s "$2" "$pid" 2>/dev/null || true
+    while running "$1"; do
+        ((SECONDS < deadline)) || return 1
+        sleep 0.05
+    done
+}
+
+# --- ports -------------------------------------------------------------------
+
+# The inode of whoever listens on TCP port $1, on any address; fails when nobody does.
+listener() {
+    local line
+    line=$(grep -hE "^ *[0-9]+: [0-9A-F]+:$(printf %04X "$1") [0-9A-F]+:0000 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null | head -n 1)
+    read -ra line <<<"$line"
+    [[ -n ${line[9]:-} ]] && echo "${line[9]}"
+}
+
+# Who listens on port $1, as far as this user may know.
+port_holder() {
+    local fd pid
+    fd=$(find /proc/[0-9]*/fd -lname "socket:\[$(listener "$1")\]" -print -quit 2>/dev/null || true)
+    pid=${fd#/proc/}
+    pid=${pid%%/*}
+    [[ -n $pid ]] && echo "$(cat "/proc/$pid/comm") (pid $pid)" || echo "another user's process"
+}
+
+# The first port from $1 on where nobody listens and that is not in the list $2.
+# Below 32768, where the kernel begins to hand out ports for outgoing connections.
+free_port() {
+    local port
+    for ((port = $1; port < 32768; port++)); do
+        [[ " $2 " == *" $port "* ]] || listener "$port" >/dev/null || { echo "$port"; return; }
+    done
+    die "no free port between $1 and 32767"
+}

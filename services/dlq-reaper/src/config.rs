@@ -1,0 +1,61 @@
+//! What the reaper reads from the environment besides what all services do.
+
+use std::time::Duration;
+
+use cuewire::config::{ConfigError, Environment};
+
+/// Below the lifetime of a delivery (72 h) its first attempts would be dropped before its last is made, and
+/// the router looks for repeats in yesterday's events.
+const MIN_RETENTION_DAYS: u16 = 4;
+const MAX_RETENTION_DAYS: u16 = 3_650;
+const DEFAULT_RETENTION_DAYS: u16 = 30;
+const DEFAULT_DEAD_LETTER_RETENTION_DAYS: u16 = 90;
+/// Longer than a rollout, whose crashes may have used up the broker's limit of deliveries.
+const DEFAULT_REDRIVE_AFTER: Duration = Duration::from_secs(10 * 60);
+
+/// The reaper's configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `CUEWIRE_RETENTION_DAYS`: for how many days events, attempts and statistics are kept.
+    pub retention_days: u16,
+    /// `CUEWIRE_DEAD_LETTER_RETENTION_DAYS`: for how many days dead letters are kept.
+    pub dead_letter_retention_days: u16,
+    /// `CUEWIRE_REDRIVE_AFTER`: after which time a message is sent again that the broker gave up for having
+    /// been delivered too often.
+    pub redrive_after: Duration,
+}
+
+impl Config {
+    /// Reads and checks it.
+    pub fn read(environment: &Environment) -> Result<Self, ConfigError> {
+        Ok(Self {
+            retention_days: environment.number(
+                "CUEWIRE_RETENTION_DAYS",
+                DEFAULT_RETENTION_DAYS,
+                MIN_RETENTION_DAYS..=MAX_RETENTION_DAYS,
+            )?,
+            dead_letter_retention_days: environment.number(
+                "CUEWIRE_DEAD_LETTER_RETENTION_DAYS",
+                DEFAULT_DEAD_LETTER_RETENTION_DAYS,
+                1..=MAX_RETENTION_DAYS,
+            )?,
+            redrive_after: environment.duration("CUEWIRE_REDRIVE_AFTER", DEFAULT_REDRIVE_AFTER)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_log_shorter_than_a_deliverys_life_is_refused() {
+        let days = |text: &str| Config::read(&Environment::of([("CUEWIRE_RETENTION_DAYS", text)]));
+        assert_eq!(days("4").unwrap().retention_days, 4);
+        for text in ["3", "-1", "30d", "99999"] {
+            let error = days(text).unwrap_err().to_string();
+            assert!(error.starts_with("CUEWIRE_RETENTION_DAYS is") && error.contains("from 4"), "{error}");
+        }
+        assert_eq!(days("").unwrap().retention_days, DEFAULT_RETENTION_DAYS);
+    }
+}

@@ -1,0 +1,98 @@
+//! The reaper's metrics.
+
+use cuewire::delivery::Reason;
+use cuewire::metrics::{BATCH, SECONDS, counter, counters, gauge, histogram};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
+
+/// Seconds until a dead letter is on record: milliseconds, or as long as something was away.
+const AGE_SECONDS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 1_800.0, 3_600.0, 21_600.0];
+
+/// What the reaper counts. Clones count the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    pub(crate) dead_letters: IntCounterVec,
+    pub(crate) batch_size: Histogram,
+    pub(crate) record_seconds: Histogram,
+    pub(crate) age_seconds: Histogram,
+    pub(crate) parked: IntCounter,
+    pub(crate) redriven: IntCounter,
+    pub(crate) redrive_failures: IntCounter,
+    pub(crate) partition_days_ahead: IntGauge,
+    pub(crate) partitions_dropped: IntCounterVec,
+    pub(crate) rows_deleted: IntCounterVec,
+    pub(crate) retention_runs: IntCounterVec,
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &Registry) -> Self {
+        let metrics = Self {
+            dead_letters: counters(
+                registry,
+                "cuewire_dead_letters_total",
+                "Dead letters put on record, by reason",
+                &["reason"],
+            ),
+            batch_size: histogram(
+                registry,
+                "cuewire_reaper_batch_size",
+                "Messages put on record together",
+                BATCH,
+            ),
+            record_seconds: histogram(
+                registry,
+                "cuewire_reaper_record_seconds",
+                "Time until a batch was on record, with all tries",
+                SECONDS,
+            ),
+            age_seconds: histogram(
+                registry,
+                "cuewire_reaper_age_seconds",
+                "Time from a dead letter's death until it was on record",
+                AGE_SECONDS,
+            ),
+            parked: counter(
+                registry,
+                "cuewire_reaper_parked_total",
+                "Messages left in the parking queue because the database cannot hold them",
+            ),
+            redriven: counter(
+                registry,
+                "cuewire_reaper_redriven_total",
+                "Dead letters sent again without being asked for",
+            ),
+            redrive_failures: counter(
+                registry,
+                "cuewire_reaper_redrive_failures_total",
+                "Dead letters that the broker did not take, and that are due again",
+            ),
+            partition_days_ahead: gauge(
+                registry,
+                "cuewire_partition_days_ahead",
+                "For how many days from tomorrow on every table has its partition",
+            ),
+            partitions_dropped: counters(
+                registry,
+                "cuewire_retention_partitions_dropped_total",
+                "Partitions dropped because they were old",
+                &["table"],
+            ),
+            rows_deleted: counters(
+                registry,
+                "cuewire_retention_rows_deleted_total",
+                "Rows deleted because they were old",
+                &["table"],
+            ),
+            retention_runs: counters(
+                registry,
+                "cuewire_retention_runs_total",
+                "Runs of the retention, by result: done, incomplete, failed, or elsewhere (another replica was at it)",
+                &["result"],
+            ),
+        };
+        // At zero from the start, so that the first one shows as an increase.
+        for reason in Reason::ALL {
+            metrics.dead_letters.with_label_values(&[reason.as_str()]);
+        }
+        metrics
+    }
+}

@@ -1,0 +1,264 @@
+//! Fanning out: a batch of events becomes one delivery for each webhook that wants one of them.
+//!
+//! Judge (whose is it, may its publisher send it) → drop the repeats → match → log the batch and publish the
+//! deliveries side by side → acknowledge when both are done. A crash on the way delivers the batch again,
+//! and the deliveries get the same ids.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cuewire::amqp::connection::Backoff;
+use cuewire::amqp::topology::{Lane, Topology};
+use cuewire::amqp::{Message, Publication, Publisher};
+use cuewire::db::events::{EventKey, LoggedEvent};
+use cuewire::db::{Database, DbError};
+use cuewire::ids::{OrganizationId, Round, WebhookId};
+use cuewire::message::delivery::NewDelivery;
+use cuewire::message::{DeliveryMessage, EventMessage};
+use futures_util::future::join_all;
+use time::OffsetDateTime;
+
+use crate::directory::Directory;
+use crate::matching::Index;
+use crate::metrics::Metrics;
+
+/// What fanning out needs.
+#[derive(Debug)]
+pub struct FanOut {
+    /// The event log.
+    pub database: Database,
+    /// Who wants what.
+    pub directory: Directory,
+    /// Where deliveries go.
+    pub publisher: Publisher,
+    /// Which publishers may send what.
+    pub topology: Topology,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The events under way, so that a repeat that comes a moment later is dropped too.
+    pub under_way: Mutex<HashSet<EventKey>>,
+}
+
+/// An event to be routed, and whose it is.
+struct Routed<'a> {
+    message: &'a EventMessage,
+    key: EventKey,
+    index: Arc<Index>,
+    /// Whether a repeat of it is sent on purpose, or may be the rest of work that broke off.
+    wanted_again: bool,
+}
+
+impl FanOut {
+    /// Routes a batch to its end. Gives up, leaving it to be delivered again, when the connection that it
+    /// came by is lost.
+    pub async fn fan_out(self: Arc<Self>, batch: Vec<Message<EventMessage>>) {
+        let Some(first) = batch.first() else { return };
+        let timer = self.metrics.duration.start_timer();
+        self.metrics.batch.observe(batch.len() as f64);
+        tokio::select! {
+            () = self.route(&batch) => {}
+            () = first.lost() => return,
+        }
+        timer.observe_duration();
+        for message in batch {
+            message.ack();
+        }
+    }
+
+    async fn route(&self, batch: &[Message<EventMessage>]) {
+        let organizations = self.find_organizations(batch).await;
+        let mut routed = Vec::with_capacity(batch.len());
+        let mut rejected = Vec::new();
+        for message in batch {
+            match self.judge(message, &organizations) {
+                Ok(event) => routed.push(event),
+                Err(detail) => rejected.push(message.content.rejected(detail)),
+            }
+        }
+        self.count("rejected", rejected.len());
+        let judged = routed.len();
+        let claim = self.drop_repeats(&mut routed).await;
+        self.count("repeated", judged - routed.len());
+        self.count("routed", routed.len());
+        let now = OffsetDateTime::now_utc();
+        let matched: Vec<Vec<WebhookId>> =
+            routed.iter().map(|event| event.index.matches(&event.message.event)).collect();
+        let deliveries =
+            routed.iter().zip(&matched).flat_map(|(event, webhooks)| deliveries(event, webhooks, now));
+        let publications: Vec<Publication> = deliveries.chain(rejected).collect();
+        self.metrics.deliveries.inc_by(matched.iter().map(|webhooks| webhooks.len() as u64).sum());
+        let publish = join_all(
+            publications.iter().map(|publication| self.publisher.publish_until_confirmed(publication)),
+        );
+        tokio::join!(self.log(&routed, &matched, now), publish);
+        drop(claim);
+    }
+
+    /// The organizations that the batch names, by name. One that is not known is looked up once.
+    async fn find_organizations<'a>(
+        &self,
+        batch: &'a [Message<EventMessage>],
+    ) -> HashMap<&'a str, (OrganizationId, Arc<Index>)> {
+        let mut found = HashMap::new();
+        let names: HashSet<&str> =
+            batch.iter().filter_map(|message| message.content.event.extension("organization")).collect();
+        for name in names {
+            let organization = match self.directory.find(name) {
+                Some(organization) => Some(organization),
+                None => until_it_answers(|| self.directory.look_up(name)).await,
+            };
+            if let Some(organization) = organization {
+                found.insert(name, organization);
+            }
+        }
+        found
+    }
+
+    /// Whose event it is; the error is a sentence.
+    fn judge<'a>(
+        &self,
+        message: &'a Message<EventMessage>,
+        organizations: &HashMap<&str, (OrganizationId, Arc<Index>)>,
+    ) -> Result<Routed<'a>, String> {
+        let EventMessage { event, exchange, again, .. } = &message.content;
+        let name = event.extension("organization").ok_or("the event has no `organization`")?;
+        let (organization, index) =
+            organizations.get(name).ok_or_else(|| format!("there is no organization {name:?}"))?;
+        if let Some(grant) = self.topology.grant_of(exchange) {
+            let category = event.event_type.category();
+            if !grant.categories.contains(category) {
+                return Err(format!(
+                    "the publisher {:?} may not publish the category {category:?}",
+                    grant.name
+                ));
+            }
+            let named = |name: &str| grant.organizations.contains(name);
+            let external_id = self.directory.external_id(*organization);
+            if !grant.organizations.is_empty()
+                && !named(&organization.to_string())
+                && !external_id.as_deref().is_some_and(named)
+            {
+                return Err(format!("the publisher {:?} may not publish for {name:?}", grant.name));
+            }
+        } else if exchange.starts_with("events.in.") {
+            return Err(format!("nobody may publish to the exchange {exchange:?}"));
+        }
+        Ok(Routed {
+            message: &message.content,
+            key: EventKey { organization: *organization, source: event.source.clone(), id: event.id.clone() },
+            index: Arc::clone(index),
+            wanted_again: *again || message.redelivered,
+        })
+    }
+
+    /// Drops the events that were routed before: those on record, those under way, and the second of two in
+    /// the batch. (A message dropped for one under way may be acknowledged: that one is not yet.)
+    async fn drop_repeats<'a>(&'a self, routed: &mut Vec<Routed<'_>>) -> Claim<'a> {
+        let claim = self.claim(routed);
+        let fresh: Vec<(usize, &EventKey)> = routed
+            .iter()
+            .enumerate()
+            .filter(|(_, event)| !event.wanted_again)
+            .map(|(at, event)| (at, &event.key))
+            .collect();
+        if fresh.is_empty() {
+            return claim;
+        }
+        let keys: Vec<&EventKey> = fresh.iter().map(|(_, key)| *key).collect();
+        let today = OffsetDateTime::now_utc().date();
+        let logged = until_it_answers(|| self.database.logged_events(&keys, today)).await;
+        let logged: HashSet<usize> = logged.into_iter().map(|position| fresh[position].0).collect();
+        let mut at = 0..;
+        routed.retain(|_| at.next().is_none_or(|at| !logged.contains(&at)));
+        claim
+    }
+
+    /// Takes the events that nobody else has under way; the others leave the batch.
+    fn claim(&self, routed: &mut Vec<Routed<'_>>) -> Claim<'_> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claimed = Vec::with_capacity(routed.len());
+        routed.retain(|event| {
+            let new = under_way.insert(event.key.clone());
+            if new {
+                claimed.push(event.key.clone());
+            }
+            new || event.wanted_again
+        });
+        Claim { under_way: &self.under_way, claimed }
+    }
+
+    async fn log(&self, routed: &[Routed<'_>], matched: &[Vec<WebhookId>], now: OffsetDateTime) {
+        if routed.is_empty() {
+            return;
+        }
+        let batch: Vec<LoggedEvent<'_>> = routed
+            .iter()
+            .zip(matched)
+            .map(|(event, webhooks)| LoggedEvent {
+                day: now.date(),
+                organization: event.key.organization,
+                event: &event.message.event,
+                payload: &event.message.json,
+                received_at: now,
+                webhooks,
+            })
+            .collect();
+        until_it_answers(|| self.database.log_events(&batch)).await;
+    }
+
+    fn count(&self, outcome: &str, events: usize) {
+        self.metrics.events.with_label_values(&[outcome]).inc_by(events as u64);
+    }
+}
+
+/// Events that are under way, until this is dropped.
+struct Claim<'a> {
+    under_way: &'a Mutex<HashSet<EventKey>>,
+    claimed: Vec<EventKey>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in &self.claimed {
+            under_way.remove(key);
+        }
+    }
+}
+
+fn deliveries(
+    event: &Routed<'_>,
+    webhooks: &[WebhookId],
+    now: OffsetDateTime,
+) -> impl Iterator<Item = Publication> {
+    webhooks.iter().map(move |webhook| {
+        let new = NewDelivery {
+            organization: event.key.organization,
+            webhook: *webhook,
+            source: &event.key.source,
+            event_id: &event.key.id,
+            category: event.message.event.event_type.category(),
+            event: event.message.json.clone(),
+        };
+        DeliveryMessage::first(new, Round::FIRST, Lane::Fresh, now).publication()
+    })
+}
+
+/// Asks the database until it answers. A batch that is refused is not lost: it waits, unacknowledged, and
+/// the log says why.
+async fn until_it_answers<T, Fut>(mut ask: impl FnMut() -> Fut) -> T
+where
+    Fut: Future<Output = Result<T, DbError>>,
+{
+    let mut pause = Backoff::new();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => {
+                let wait = pause.next();
+                tracing::warn!(%error, ?wait, "events wait for the database");
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What the router counts.
+
+use cuewire::metrics;
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
+
+/// The router's metrics.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Events by what became of them: `routed`, `repeated`, `rejected`.
+    pub events: IntCounterVec,
+    /// Deliveries published.
+    pub deliveries: IntCounter,
+    /// Events in a batch.
+    pub batch: Histogram,
+    /// From a batch's arrival to its last confirm.
+    pub duration: Histogram,
+    /// Batches under way.
+    pub in_flight: IntGauge,
+    /// Webhooks that take events.
+    pub webhooks: IntGauge,
+    /// Organizations.
+    pub organizations: IntGauge,
+}
+
+impl Metrics {
+    /// Registers them.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            events: metrics::counters(
+                registry,
+                "cuewire_router_events_total",
+                "Events by what became of them: routed, repeated (dropped as a duplicate) or rejected",
+                &["outcome"],
+            ),
+            deliveries: metrics::counter(
+                registry,
+                "cuewire_router_deliveries_total",
+                "Deliveries published to the senders",
+            ),
+            batch: metrics::histogram(
+                registry,
+                "cuewire_router_batch_events",
+                "Events that were routed together",
+                metrics::BATCH,
+            ),
+            duration: metrics::histogram(
+                registry,
+                "cuewire_router_batch_duration_seconds",
+                "From the arrival of a batch to the last confirm and the commit of its log",
+                metrics::SECONDS,
+            ),
+            in_flight: metrics::gauge(registry, "cuewire_router_batches_in_flight", "Batches being routed"),
+            webhooks: metrics::gauge(registry, "cuewire_router_webhooks", "Enabled webhooks in the index"),
+            organizations: metrics::gauge(
+                registry,
+                "cuewire_router_organizations",
+                "Organizations in the directory",
+            ),
+        }
+    }
+}

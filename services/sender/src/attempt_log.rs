@@ -1,0 +1,119 @@
+//! The account of attempts: written and looked up in batches, for as long as it takes.
+
+use std::collections::{HashMap, HashSet};
+
+use cuewire::amqp::connection::Backoff;
+use cuewire::db::attempts::{AttemptKey, RecordedAttempt};
+use cuewire::db::{Database, DbError};
+use cuewire::delivery::Attempt;
+
+use crate::batch::Batcher;
+use crate::metrics::Metrics;
+
+/// Attempts in one statement: beyond this a larger batch gains nothing.
+const MAX_BATCH: usize = 256;
+
+/// Writes and reads the account of attempts.
+#[derive(Debug)]
+pub struct AttemptLog {
+    record: Batcher<Attempt, Result<Recorded, String>>,
+    look_up: Batcher<AttemptKey, Option<RecordedAttempt>>,
+}
+
+/// What came of recording an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is on record now.
+    New,
+    /// It was on record before: another copy of the work owns it.
+    Before,
+}
+
+impl AttemptLog {
+    /// Starts the two tasks.
+    #[must_use]
+    pub fn start(database: Database, metrics: Metrics) -> Self {
+        let reading = database.clone();
+        Self {
+            record: Batcher::start(MAX_BATCH, move |attempts| {
+                let (database, metrics) = (database.clone(), metrics.clone());
+                async move { record(&database, &metrics, attempts).await }
+            }),
+            look_up: Batcher::start(MAX_BATCH, move |keys| {
+                let database = reading.clone();
+                async move { look_up(&database, keys).await }
+            }),
+        }
+    }
+
+    /// Records an attempt. Returns when it is committed, however long the database is away; an error is
+    /// the database's sentence about an attempt that it will never take.
+    pub async fn record(&self, attempt: Attempt) -> Result<Recorded, String> {
+        self.record.submit(attempt).await.unwrap_or_else(|| Err("the sender is stopping".to_owned()))
+    }
+
+    /// What is on record of an attempt.
+    pub async fn look_up(&self, key: AttemptKey) -> Option<RecordedAttempt> {
+        self.look_up.submit(key).await.flatten()
+    }
+}
+
+async fn record(
+    database: &Database,
+    metrics: &Metrics,
+    attempts: Vec<Attempt>,
+) -> Vec<Result<Recorded, String>> {
+    metrics.record_batch.observe(attempts.len() as f64);
+    let timer = metrics.record_duration.start_timer();
+    let result = until_it_answers(|| database.record_attempts(&attempts)).await;
+    timer.observe_duration();
+    match result {
+        Ok(new) => {
+            // Two copies of one attempt in a batch: the first is its owner.
+            let mut new: HashSet<AttemptKey> = new.into_iter().collect();
+            let recorded = |attempt: &Attempt| {
+                Ok(if new.remove(&attempt.key()) { Recorded::New } else { Recorded::Before })
+            };
+            attempts.iter().map(recorded).collect()
+        }
+        Err(error) if attempts.len() == 1 => vec![Err(error.to_string())],
+        Err(error) => {
+            tracing::error!(%error, "a batch of attempts was refused; recording them one by one");
+            let mut results = Vec::with_capacity(attempts.len());
+            for attempt in attempts {
+                results.extend(Box::pin(record(database, metrics, vec![attempt])).await);
+            }
+            results
+        }
+    }
+}
+
+async fn look_up(database: &Database, keys: Vec<AttemptKey>) -> Vec<Option<RecordedAttempt>> {
+    let recorded = until_it_answers(|| database.recorded_attempts(&keys)).await;
+    let recorded = recorded.unwrap_or_else(|error| {
+        // Without the record every copy is sent: at least once, and the log says why.
+        tracing::error!(%error, "the record of attempts cannot be read");
+        Vec::new()
+    });
+    let recorded: HashMap<AttemptKey, RecordedAttempt> =
+        recorded.into_iter().map(|recorded| (recorded.key, recorded)).collect();
+    keys.iter().map(|key| recorded.get(key).cloned()).collect()
+}
+
+/// Asks the database until it answers. An error lies with what it was given, and would come again.
+pub async fn until_it_answers<T, Fut>(mut ask: impl FnMut() -> Fut) -> Result<T, DbError>
+where
+    Fut: Future<Output = Result<T, DbError>>,
+{
+    let mut pause = Backoff::new();
+    loop {
+        match ask().await {
+            Err(error @ (DbError::Unavailable(_) | DbError::Refused(_) | DbError::NoPartition)) => {
+                let wait = pause.next();
+                tracing::warn!(%error, ?wait, "deliveries wait for the database");
+                tokio::time::sleep(wait).await;
+            }
+            result => return result,
+        }
+    }
+}

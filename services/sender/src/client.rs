@@ -1,0 +1,161 @@
+//! The one HTTP client that all deliveries go through, and the guard that none gets around.
+//!
+//! Every address that is connected to is vetted, each time: those that a name resolves to by the client's
+//! own resolver, and one that stands in the URL itself before the request. No redirects, no proxies. Of an
+//! answer at most 16 KiB are read, decompressed; whatever a receiver does, its request ends in time.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use cuewire::delivery::{Answer, Failure, Outcome};
+use cuewire::formats;
+use cuewire::guard::Guard;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::{Client, Response, redirect};
+
+use crate::targets::Target;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of an answer's body no more is kept, and no more is read.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+/// Of an answer's headers no more are kept.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// Idle connections to one host: enough for a busy webhook, few enough for ten thousand quiet ones.
+const MAX_IDLE_PER_HOST: usize = 64;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const AGENT: &str = concat!("Cuewire/", env!("CARGO_PKG_VERSION"));
+
+/// Sends requests to receivers. Clones share connections.
+#[derive(Debug, Clone)]
+pub struct Receivers {
+    client: Client,
+    guard: Arc<Guard>,
+}
+
+/// A name leads only to addresses where deliveries may not go.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Forbidden(String);
+
+impl Receivers {
+    /// A client that goes where `guard` permits.
+    pub fn new(guard: Guard) -> anyhow::Result<Self> {
+        // An error means that a provider is installed already, and one is as good as another.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let guard = Arc::new(guard);
+        let client = Client::builder()
+            .dns_resolver(Arc::new(GuardedResolver(Arc::clone(&guard))))
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .build()?;
+        Ok(Self { client, guard })
+    }
+
+    /// Sends a request, and reads the answer.
+    pub async fn post(&self, target: &Target, request: formats::Request) -> Outcome {
+        let url = match self.guard.check_url(&target.webhook.url) {
+            Ok(url) => url,
+            Err(reason) => {
+                return Outcome::Failed { kind: Failure::Blocked, error: format!("the URL {reason}") };
+            }
+        };
+        let headers = headers(&request, target);
+        let send = async {
+            let response = self.client.post(url).headers(headers).body(request.body).send().await?;
+            read_answer(response).await
+        };
+        match tokio::time::timeout(target.webhook.timeout, send).await {
+            Ok(Ok(answer)) => Outcome::Answered(answer),
+            Ok(Err(error)) => failure(&error),
+            Err(_) => Outcome::Failed {
+                kind: Failure::Timeout,
+                error: format!("no complete answer within {:?}", target.webhook.timeout),
+            },
+        }
+    }
+}
+
+/// The format's headers over the webhook's own.
+fn headers(request: &formats::Request, target: &Target) -> HeaderMap {
+    let mut headers = target.headers.clone();
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    let event_headers = request.event_headers.iter().map(|(name, value)| (name.as_str(), value));
+    for (name, value) in request.headers.iter().map(|(name, value)| (*name, value)).chain(event_headers) {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+async fn read_answer(mut response: Response) -> reqwest::Result<Answer> {
+    let status = response.status().as_u16();
+    let mut left = MAX_HEADER_BYTES;
+    let mut headers = Vec::with_capacity(response.headers().len());
+    for (name, value) in response.headers() {
+        let size = name.as_str().len() + value.len();
+        if size <= left {
+            left -= size;
+            headers.push((name.as_str().to_owned(), Bytes::copy_from_slice(value.as_bytes())));
+        }
+    }
+    let mut body = BytesMut::new();
+    while body.len() < MAX_BODY_BYTES
+        && let Some(chunk) = response.chunk().await?
+    {
+        body.extend_from_slice(&chunk[..chunk.len().min(MAX_BODY_BYTES - body.len())]);
+    }
+    Ok(Answer { status, headers, body: body.freeze() })
+}
+
+fn failure(error: &reqwest::Error) -> Outcome {
+    let causes = || std::iter::successors(error.source(), cause);
+    // The innermost cause says what happened; the outer ones repeat the URL.
+    let innermost = causes().last().map_or_else(|| error.to_string(), ToString::to_string);
+    if causes().any(|cause| cause.is::<Forbidden>()) {
+        return Outcome::Failed { kind: Failure::Blocked, error: innermost };
+    }
+    let (kind, what) = if error.is_timeout() {
+        (Failure::Timeout, "no connection within the time for it")
+    } else if error.is_connect() {
+        (Failure::Connection, "no connection")
+    } else {
+        (Failure::Connection, "the connection broke off")
+    };
+    Outcome::Failed { kind, error: format!("{what}: {innermost}") }
+}
+
+fn cause<'a>(error: &&'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    (*error).source()
+}
+
+/// Resolves names to the addresses that the guard permits.
+#[derive(Debug)]
+struct GuardedResolver(Arc<Guard>);
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let guard = Arc::clone(&self.0);
+        Box::pin(async move {
+            let name = name.as_str();
+            let resolved: Vec<SocketAddr> = tokio::net::lookup_host((name, 0)).await?.collect();
+            let permitted: Vec<SocketAddr> =
+                resolved.iter().copied().filter(|address| guard.permits(address.ip())).collect();
+            match (permitted.is_empty(), resolved.first()) {
+                (true, Some(address)) => Err(Forbidden(format!(
+                    "{name} leads to {}, an address in a private or reserved range, where deliveries may not go",
+                    address.ip()
+                ))
+                .into()),
+                _ => Ok(Box::new(permitted.into_iter()) as Addrs),
+            }
+        })
+    }
+}

@@ -1,0 +1,62 @@
+//! What a sender can be told, besides what all services are told.
+
+use cuewire::amqp::topology::Lane;
+use cuewire::config::{Common, ConfigError, Environment};
+use cuewire::guard::Guard;
+use cuewire::webhook::MAX_TIMEOUT;
+
+/// A sender's configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `CUEWIRE_ALLOWED_NETWORKS`: private networks that deliveries may go to.
+    pub guard: Guard,
+    /// Unsettled messages in each lane, over all of its queues.
+    pub prefetch: Prefetch,
+}
+
+/// Unsettled messages by lane, in one process.
+#[derive(Debug, Clone, Copy)]
+pub struct Prefetch {
+    fresh: u16,
+    due: u16,
+    bulk: u16,
+}
+
+impl Prefetch {
+    #[cfg(test)]
+    pub(crate) fn for_tests(fresh: u16, due: u16, bulk: u16) -> Self {
+        Self { fresh, due, bulk }
+    }
+
+    /// That of a lane.
+    #[must_use]
+    pub fn of(self, lane: Lane) -> u16 {
+        match lane {
+            Lane::Fresh => self.fresh,
+            Lane::Due => self.due,
+            Lane::Bulk => self.bulk,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a sender's variables. The grace for stopping must be longer than the longest request, or every
+    /// stop would send requests twice.
+    pub fn read(environment: &Environment) -> Result<Self, ConfigError> {
+        let common = Common::read(environment, 0)?;
+        if common.shutdown_grace <= MAX_TIMEOUT {
+            return Err(ConfigError {
+                variable: "CUEWIRE_SHUTDOWN_GRACE".to_owned(),
+                reason: format!("must be longer than the longest request, {MAX_TIMEOUT:?}"),
+            });
+        }
+        Ok(Self {
+            guard: environment.optional("CUEWIRE_ALLOWED_NETWORKS", Guard::read)?.unwrap_or_default(),
+            prefetch: Prefetch {
+                fresh: environment.number("CUEWIRE_PREFETCH_FRESH", 512, 16..=10_000)?,
+                due: environment.number("CUEWIRE_PREFETCH_DUE", 128, 16..=10_000)?,
+                bulk: environment.number("CUEWIRE_PREFETCH_BULK", 256, 16..=10_000)?,
+            },
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! What a sender counts.
+
+use cuewire::metrics;
+use prometheus::{Histogram, HistogramVec, IntCounterVec, IntGauge, Registry};
+
+/// A sender's metrics.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Attempts by format and the delivery's state after them.
+    pub attempts: IntCounterVec,
+    /// Answers by the class of their status, and failures by kind.
+    pub outcomes: IntCounterVec,
+    /// Duration of requests by format.
+    pub duration: HistogramVec,
+    /// From the time when an attempt was due to its request, by lane.
+    pub lateness: HistogramVec,
+    /// Requests in flight.
+    pub in_flight: IntGauge,
+    /// Deliveries that wait for their webhook's turn.
+    pub waiting: IntGauge,
+    /// Deliveries that are held for less than a second.
+    pub held: IntGauge,
+    /// Deliveries put into the delayed queues, by cause.
+    pub parked: IntCounterVec,
+    /// Dead letters by reason.
+    pub dead: IntCounterVec,
+    /// Deliveries that another copy of the work had done.
+    pub copies: IntCounterVec,
+    /// Attempts in a recorded batch.
+    pub record_batch: Histogram,
+    /// How long recording took.
+    pub record_duration: Histogram,
+    /// Webhooks in the cache.
+    pub targets: IntGauge,
+}
+
+impl Metrics {
+    /// Registers them.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        let counters =
+            |name: &str, help: &str, labels: &[&str]| metrics::counters(registry, name, help, labels);
+        let gauge = |name: &str, help: &str| metrics::gauge(registry, name, help);
+        Self {
+            attempts: counters(
+                "cuewire_sender_attempts_total",
+                "Attempts by format and the delivery's state after them",
+                &["format", "state"],
+            ),
+            outcomes: counters(
+                "cuewire_sender_outcomes_total",
+                "Requests by the class of their answer's status (2xx, 3xx, 4xx, 5xx) or by how they failed",
+                &["outcome"],
+            ),
+            duration: metrics::histograms(
+                registry,
+                "cuewire_sender_request_duration_seconds",
+                "From the start of a request to the end of its answer, or to its failure",
+                &["format"],
+                metrics::SECONDS,
+            ),
+            lateness: metrics::histograms(
+                registry,
+                "cuewire_sender_lateness_seconds",
+                "From the time when an attempt was due to the start of its request",
+                &["lane"],
+                metrics::SECONDS,
+            ),
+            in_flight: gauge("cuewire_sender_requests_in_flight", "Requests in flight"),
+            waiting: gauge("cuewire_sender_waiting", "Deliveries waiting for their webhook's turn"),
+            held: gauge("cuewire_sender_held", "Deliveries held until they are due, for less than a second"),
+            parked: counters(
+                "cuewire_sender_parked_total",
+                "Deliveries put into the delayed queues: for a retry, because they came early, or because \
+                 their webhook was busy",
+                &["cause"],
+            ),
+            dead: counters("cuewire_sender_dead_letters_total", "Dead letters by reason", &["reason"]),
+            copies: counters(
+                "cuewire_sender_copies_total",
+                "Deliveries whose attempt was on record already, by what was done: left to its owner, or \
+                 taken a step further",
+                &["action"],
+            ),
+            record_batch: metrics::histogram(
+                registry,
+                "cuewire_sender_record_batch_attempts",
+                "Attempts that were recorded together",
+                metrics::BATCH,
+            ),
+            record_duration: metrics::histogram(
+                registry,
+                "cuewire_sender_record_duration_seconds",
+                "How long recording a batch of attempts took",
+                metrics::SECONDS,
+            ),
+            targets: gauge("cuewire_sender_webhooks", "Webhooks in the cache"),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The webhooks that this sender has deliveries for, with all that a request needs, prepared once.
+//!
+//! Read from the database when first needed, forgotten when the database announces a change of their
+//! organization.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cuewire::db::changes::{Change, Changes};
+use cuewire::db::webhooks::SealedSecret;
+use cuewire::db::{Database, DbError};
+use cuewire::ids::WebhookId;
+use cuewire::retry::Schedule;
+use cuewire::signature::Secret;
+use cuewire::vault::Vault;
+use cuewire::webhook::Webhook;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use time::OffsetDateTime;
+
+use crate::metrics::Metrics;
+
+/// Beyond this the cache starts anew: at 2 KiB each, 100 MiB.
+const MAX_TARGETS: usize = 50_000;
+
+/// A webhook, ready to be sent to.
+#[derive(Debug)]
+pub struct Target {
+    /// As it is configured.
+    pub webhook: Webhook,
+    /// The retry schedule in force.
+    pub schedule: Schedule,
+    /// Its own headers.
+    pub headers: HeaderMap,
+    secrets: Vec<(Secret, Option<OffsetDateTime>)>,
+    failing: AtomicBool,
+}
+
+impl Target {
+    fn new(webhook: Webhook, sealed: &[SealedSecret], vault: &Vault) -> Self {
+        let header = |(name, value): (&String, &String)| {
+            Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?))
+        };
+        let open = |sealed: &SealedSecret| {
+            let opened = vault.open(webhook.id, &sealed.sealed).map_err(|error| error.to_string());
+            match opened.and_then(|text| text.parse::<Secret>()) {
+                Ok(secret) => Some((secret, sealed.expires_at)),
+                Err(error) => {
+                    tracing::error!(webhook = %webhook.id, %error, "a delivery goes without one of its signatures");
+                    None
+                }
+            }
+        };
+        Self {
+            schedule: webhook.schedule(),
+            headers: webhook.headers.iter().filter_map(header).collect(),
+            secrets: sealed.iter().filter_map(open).collect(),
+            failing: AtomicBool::new(webhook.first_failed_at.is_some()),
+            webhook,
+        }
+    }
+
+    /// The secrets that are valid, the newest first.
+    #[must_use]
+    pub fn secrets(&self, now: OffsetDateTime) -> Vec<Secret> {
+        let valid = |expires_at: &Option<OffsetDateTime>| expires_at.is_none_or(|at| at > now);
+        self.secrets
+            .iter()
+            .filter(|(_, expires_at)| valid(expires_at))
+            .map(|(secret, _)| secret.clone())
+            .collect()
+    }
+
+    /// Notes whether it fails now, and answers whether that is news.
+    pub fn note_failing(&self, failing: bool) -> bool {
+        self.failing.swap(failing, Ordering::Relaxed) != failing
+    }
+}
+
+/// The cache. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Targets {
+    database: Database,
+    vault: Vault,
+    cached: Arc<Mutex<Cached>>,
+    metrics: Metrics,
+}
+
+#[derive(Debug, Default)]
+struct Cached {
+    targets: HashMap<WebhookId, Arc<Target>>,
+    /// Counts the changes, so that what was read before one is not kept after it.
+    changes: u64,
+}
+
+impl Targets {
+    /// An empty cache.
+    #[must_use]
+    pub fn new(database: Database, vault: Vault, metrics: Metrics) -> Self {
+        Self { database, vault, cached: Arc::default(), metrics }
+    }
+
+    /// The webhook, or none if it does not exist.
+    pub async fn get(&self, webhook: WebhookId) -> Result<Option<Arc<Target>>, DbError> {
+        let changes = {
+            let cached = self.cached();
+            if let Some(target) = cached.targets.get(&webhook) {
+                return Ok(Some(Arc::clone(target)));
+            }
+            cached.changes
+        };
+        let Some(read) = self.database.target(webhook).await? else { return Ok(None) };
+        let target = Arc::new(Target::new(read.webhook, &read.secrets, &self.vault));
+        let mut cached = self.cached();
+        if cached.changes == changes {
+            if cached.targets.len() == MAX_TARGETS {
+                cached.targets.clear();
+            }
+            cached.targets.insert(webhook, Arc::clone(&target));
+            self.metrics.targets.set(cached.targets.len() as i64);
+        }
+        Ok(Some(target))
+    }
+
+    /// Forgets a webhook, which this sender has changed itself.
+    pub fn forget(&self, webhook: WebhookId) {
+        let mut cached = self.cached();
+        cached.changes += 1;
+        cached.targets.remove(&webhook);
+    }
+
+    /// Forgets what changes, until the service stops.
+    pub async fn follow(self, mut changes: Changes) {
+        while let Some(change) = changes.next().await {
+            let mut cached = self.cached();
+            cached.changes += 1;
+            match change {
+                Change::Everything => cached.targets.clear(),
+                Change::Organization(id) => {
+                    cached.targets.retain(|_, target| target.webhook.organization != id);
+                }
+            }
+            self.metrics.targets.set(cached.targets.len() as i64);
+        }
+    }
+
+    fn cached(&self) -> std::sync::MutexGuard<'_, Cached> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
