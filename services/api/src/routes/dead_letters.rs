@@ -9,23 +9,23 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use cuewire::amqp::topology::DELIVERIES;
+use cuewire::amqp::topology::{EVENTS, PUBLISHER_PREFIX};
 use cuewire::db::api_keys::Role;
 use cuewire::db::dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterPlace, StoredDeadLetter};
 use cuewire::delivery::{Reason, rfc3339};
 use cuewire::event::Event;
-use cuewire::ids::{DeadLetterId, WebhookId};
-use cuewire::message::EventMessage;
-use cuewire::message::delivery::NewDelivery;
+use cuewire::ids::{DeadLetterId, Round, WebhookId};
+use cuewire::message::Redrive;
 use cuewire::message::event::read_recorded;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::deliveries::{SentAgain, send_again};
+use super::deliveries::{SentAgain, check_webhook};
 use crate::Api;
 use crate::auth::Caller;
 use crate::checks::Checks;
@@ -57,7 +57,7 @@ struct ListQuery {
 /// There is nothing to say yet; an empty object is accepted.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Redrive {}
+struct RedriveBody {}
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = DeadLetter, example = json!({
@@ -178,7 +178,7 @@ async fn delete(
 /// A delivery runs through its webhook's retry schedule anew, with the same `webhook-id`; an event is routed
 /// anew. What fails again is another dead letter. The body may be left out.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/redrive", tag = "Dead letters", params(("id" = Uuid, Path)),
-    request_body = Redrive,
+    request_body = RedriveBody,
     responses((status = 202, body = SentAgain), (status = 404, description = "There is none"),
         (status = 409, description = "It was sent again already, or its webhook is disabled or gone"),
         (status = 422, description = "It cannot be read, and would be a dead letter again")))]
@@ -186,7 +186,7 @@ async fn redrive(
     caller: Caller,
     State(api): State<Api>,
     Path(id): Path<DeadLetterId>,
-    OptionalJson(Redrive {}): OptionalJson<Redrive>,
+    OptionalJson(RedriveBody {}): OptionalJson<RedriveBody>,
 ) -> Result<(StatusCode, Json<SentAgain>), Problem> {
     let organization = caller.clone().scope(Role::Editor)?;
     let stored = api.database.dead_letter(organization, id).await?.ok_or_else(none)?;
@@ -196,38 +196,49 @@ async fn redrive(
             rfc3339(at)
         )));
     }
-    let event = read_event(&stored).map_err(|sentence| {
-        Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            format!("it cannot be read, and would be a dead letter again: {sentence}"),
-        )
-    })?;
-    let sent = match (caller, stored.letter.webhook) {
-        (Caller::Member(holder), Some(webhook)) => {
-            let delivery = NewDelivery {
-                organization: holder.organization,
-                webhook,
-                source: &event.source,
-                event_id: &event.id,
-                category: event.event_type.category(),
-                event: stored.payload.into(),
-            };
-            send_again(&api, &holder, delivery).await?
-        }
-        _ => {
-            api.publish_all([EventMessage::publication(&event, true)]).await?;
-            SentAgain::EVENT
-        }
+    if let (Caller::Member(holder), Some(webhook)) = (&caller, stored.letter.webhook) {
+        check_webhook(&api, holder, webhook).await?;
+    }
+    let redrive = match api.database.redrive(id).await? {
+        Some(redrive) => redrive,
+        None => understand(&stored).map_err(|sentence| {
+            Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!("it cannot be read, and would be a dead letter again: {sentence}"),
+            )
+        })?,
     };
-    api.database.mark_redriven(id).await?;
-    Ok((StatusCode::ACCEPTED, Json(sent)))
+    let round = Round::new();
+    api.publish_all([redrive.publication(round, OffsetDateTime::now_utc())]).await?;
+    api.database.mark_redriven(&[id]).await?;
+    let delivery = redrive.delivery.map(|dead| SentAgain::delivery(dead.delivery, round));
+    Ok((StatusCode::ACCEPTED, Json(delivery.unwrap_or(SentAgain::EVENT))))
+}
+
+/// A message that was not understood when it came, and may be now that Cuewire understands more; the error is
+/// a sentence.
+fn understand(stored: &StoredDeadLetter) -> Result<Redrive, String> {
+    let StoredDeadLetter { letter, exchange, .. } = stored;
+    if exchange != EVENTS && !exchange.starts_with(PUBLISHER_PREFIX) {
+        return Err(format!(
+            "it was published to {exchange:?}, and its headers do not tell which delivery it is"
+        ));
+    }
+    let event = read_event(stored)?;
+    Ok(Redrive {
+        id: letter.id,
+        delivery: None,
+        exchange: exchange.clone(),
+        category: event.event_type.category().to_owned(),
+        event_type: event.event_type.to_string(),
+        event: event.to_json(),
+        source: event.source,
+        event_id: event.id,
+    })
 }
 
 /// The event of a dead letter; the error is a sentence.
 fn read_event(stored: &StoredDeadLetter) -> Result<Event, String> {
-    if stored.exchange == DELIVERIES && stored.letter.delivery.is_none() {
-        return Err("it is a delivery, and its headers do not tell which".to_owned());
-    }
     let body = Bytes::copy_from_slice(&stored.payload);
     read_recorded(&stored.message_headers, stored.content_type.as_deref(), body)
 }

@@ -62,6 +62,11 @@ pub(super) struct SentAgain {
 impl SentAgain {
     /// An event was published again.
     pub(super) const EVENT: Self = Self { delivery_id: None, round: None };
+
+    /// A delivery begins a new round.
+    pub(super) fn delivery(delivery: DeliveryId, round: Round) -> Self {
+        Self { delivery_id: Some(delivery.0), round: Some(round.0) }
+    }
 }
 
 /// Read a delivery with its attempts
@@ -109,44 +114,34 @@ async fn retry(
         Problem::new(StatusCode::GONE, "the event is no longer in the log, and cannot be sent again")
     })?;
     let event = read_stored(&stored)?;
-    let sent = send_again(
-        &api,
-        &caller,
-        NewDelivery {
-            organization: caller.organization,
-            webhook: found.webhook,
-            source: &found.source,
-            event_id: &found.event_id,
-            category: event.event_type.category(),
-            event: stored.payload.into(),
-        },
-    )
-    .await?;
+    check_webhook(&api, &caller, found.webhook).await?;
+    let new = NewDelivery {
+        organization: caller.organization,
+        webhook: found.webhook,
+        source: &found.source,
+        event_id: &found.event_id,
+        category: event.event_type.category(),
+        event: stored.payload.into(),
+    };
+    let round = Round::new();
+    let message = DeliveryMessage::first(new, round, Lane::Due, OffsetDateTime::now_utc());
+    api.publish_all([message.publication()]).await?;
     // The dead letter, if it was one, is dealt with.
     if let Some(letter) = api.database.dead_letter_of(caller.organization, id).await? {
-        api.database.mark_redriven(letter.id).await?;
+        api.database.mark_redriven(&[letter.id]).await?;
     }
-    Ok((StatusCode::ACCEPTED, Json(sent)))
+    Ok((StatusCode::ACCEPTED, Json(SentAgain::delivery(id, round))))
 }
 
-/// Publishes the first attempt of a new round, and waits until the broker has it.
-pub(super) async fn send_again(
-    api: &Api,
-    caller: &KeyHolder,
-    delivery: NewDelivery<'_>,
-) -> Result<SentAgain, Problem> {
-    let webhook = api.database.webhook_of(caller.organization, delivery.webhook).await?;
-    match webhook {
-        None => return Err(Problem::conflict("the webhook of this delivery was deleted")),
+/// A delivery sent again to a webhook that takes none would be a dead letter at once.
+pub(super) async fn check_webhook(api: &Api, caller: &KeyHolder, webhook: WebhookId) -> Result<(), Problem> {
+    match api.database.webhook_of(caller.organization, webhook).await? {
+        None => Err(Problem::conflict("the webhook of this delivery was deleted")),
         Some(webhook) if !webhook.enabled => {
-            return Err(Problem::conflict("the webhook of this delivery is disabled; enable it first"));
+            Err(Problem::conflict("the webhook of this delivery is disabled; enable it first"))
         }
-        Some(_) => {}
+        Some(_) => Ok(()),
     }
-    let round = Round::new();
-    let message = DeliveryMessage::first(delivery, round, Lane::Due, OffsetDateTime::now_utc());
-    api.publish_all([message.publication()]).await?;
-    Ok(SentAgain { delivery_id: Some(message.delivery.0), round: Some(round.0) })
 }
 
 /// A delivery, wherever its name was found.
