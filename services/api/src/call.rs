@@ -16,7 +16,7 @@ use cuewire::message::DeliveryMessage;
 use cuewire::shutdown::Shutdown;
 use futures_util::StreamExt;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
-use lapin::types::FieldTable;
+use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use uuid::Uuid;
@@ -157,7 +157,7 @@ impl Session {
     }
 
     fn answer(&mut self, delivery: lapin::message::Delivery) {
-        let correlation_id = delivery.properties.correlation_id().as_ref().map(|id| id.as_str());
+        let correlation_id = delivery.properties.correlation_id().as_ref().map(ShortString::as_str);
         // A late answer finds nobody waiting.
         if let Some(caller) = correlation_id.and_then(|id| self.waiting.remove(id)) {
             let _ = caller.send(delivery.data.into());

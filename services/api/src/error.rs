@@ -136,6 +136,11 @@ impl From<DbError> for Problem {
                 tracing::warn!(%reason, "a request found the database away");
                 Self::unavailable("the database cannot be reached now; try again")
             }
+            // Every field is checked before it comes here; what slips through is the client's all the same.
+            DbError::Unfit(reason) => {
+                tracing::error!(%reason, "a request got to the database with a value that it cannot hold");
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "the request holds a value that cannot be stored")
+            }
             other => {
                 tracing::error!(error = %other, "a request failed");
                 Self::internal()

@@ -14,6 +14,7 @@ mod extract;
 mod metrics;
 mod openapi;
 mod page;
+mod publish;
 mod routes;
 mod server;
 

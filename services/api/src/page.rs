@@ -118,19 +118,22 @@ impl<'de> Deserialize<'de> for Micros {
 }
 
 /// A day in a cursor, as a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Day(i32);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Day(pub(crate) Date);
 
-impl From<Date> for Day {
-    fn from(day: Date) -> Self {
-        Self(day.to_julian_day())
+impl Serialize for Day {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i32(self.0.to_julian_day())
     }
 }
 
-impl Day {
-    /// The day, where the number is one.
-    pub(crate) fn date(self) -> Option<Date> {
-        Date::from_julian_day(self.0).ok().filter(|day| (1970..=9999).contains(&day.year()))
+impl<'de> Deserialize<'de> for Day {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Date::from_julian_day(i32::deserialize(deserializer)?)
+            .ok()
+            .filter(|day| day.year() >= 1970)
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("no day"))
     }
 }
 
@@ -142,9 +145,10 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_back_as_it_was_given() {
-        let place = (Micros(datetime!(2026-01-31 09:30:00.123456 UTC)), "source", "id\u{e9}");
-        let read: (Micros, String, String) = decode(&encode(&place)).unwrap();
-        assert_eq!((read.0, read.1.as_str(), read.2.as_str()), place);
+        let at = datetime!(2026-01-31 09:30:00.123456 UTC);
+        let place = (Day(at.date()), Micros(at), "source", "id\u{e9}");
+        let read: (Day, Micros, String, String) = decode(&encode(&place)).unwrap();
+        assert_eq!((read.0, read.1, read.2.as_str(), read.3.as_str()), place);
     }
 
     #[test]

@@ -1,16 +1,14 @@
 //! Ingest: events over HTTP, validated and handed to the broker. No database on this path.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use cuewire::amqp::PublishError;
 use cuewire::db::api_keys::Role;
 use cuewire::event::{AttributeValue, Draft, Event, EventError, MAX_BATCH_BYTES, MAX_BATCH_EVENTS};
 use cuewire::message::EventMessage;
-use futures_util::future::join_all;
 use percent_encoding::percent_decode;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -24,8 +22,6 @@ use crate::auth::Caller;
 use crate::error::{FieldError, Problem};
 use crate::extract::{content_type, read_body};
 
-/// A broker that has not confirmed by then is as good as away, and the client's own patience is not longer.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// A client that sends more slowly holds up to 8 MiB of memory for nothing.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const ORGANIZATION: &str = "organization";
@@ -92,7 +88,8 @@ async fn publish(
     for (index, event) in events.items.iter_mut().enumerate() {
         assign(event, &caller).map_err(|refusal| events.place.refuse(index, refusal))?;
     }
-    hand_over(&api, &events.items).await?;
+    api.publish_all(events.items.iter().map(|event| EventMessage::publication(event, false))).await?;
+    api.metrics.events_accepted.inc_by(events.items.len() as u64);
     let ids: Vec<String> = events.items.into_iter().map(|event| event.id).collect();
     Ok((StatusCode::ACCEPTED, Json(Accepted { accepted: ids.len(), ids })))
 }
@@ -264,32 +261,4 @@ fn assign(event: &mut Event, caller: &Caller) -> Result<(), Refusal> {
             Ok(())
         }
     }
-}
-
-/// Publishes all at once, and waits until the broker has them.
-async fn hand_over(api: &Api, events: &[Event]) -> Result<(), Problem> {
-    let started = Instant::now();
-    let publishing =
-        events.iter().map(|event| api.publisher.publish(EventMessage::publication(event, false)));
-    let confirmed = tokio::time::timeout(CONFIRM_TIMEOUT, join_all(publishing)).await;
-    api.metrics.publish_duration.observe(started.elapsed().as_secs_f64());
-    let failed = |label: &str, detail: &str| {
-        api.metrics.publish_failures.with_label_values(&[label]).inc();
-        tracing::warn!(events = events.len(), reason = label, "events were not accepted");
-        Problem::unavailable(detail)
-    };
-    let confirmed = confirmed
-        .map_err(|_| failed("timeout", "the broker did not confirm in time; repeat with the same ids"))?;
-    for result in confirmed {
-        match result {
-            Ok(()) => api.metrics.events_accepted.inc(),
-            Err(PublishError::Lost) => {
-                return Err(failed("lost", "the broker cannot be reached now; repeat with the same ids"));
-            }
-            Err(PublishError::Refused | PublishError::Unroutable) => {
-                return Err(failed("refused", "the broker did not take all of it; repeat with the same ids"));
-            }
-        }
-    }
-    Ok(())
 }

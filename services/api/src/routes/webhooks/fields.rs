@@ -44,7 +44,9 @@ const RESERVED_PREFIXES: [&str; 3] = ["content-", "webhook-", "proxy-"];
 }))]
 pub(super) struct WebhookFields {
     /// Where deliveries go: `http` or `https`, and not into a private network. Required in a new webhook.
-    url: Option<String>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    url: Option<Option<String>>,
     /// A name; need not be unique. By default the URL's host.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
@@ -54,7 +56,9 @@ pub(super) struct WebhookFields {
     #[schema(value_type = Option<String>)]
     description: Option<Option<String>>,
     /// Whether it takes events; true unless given.
-    enabled: Option<bool>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<bool>)]
+    enabled: Option<Option<bool>>,
     /// How its deliveries look; `standard` unless given.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
@@ -179,7 +183,9 @@ impl WebhookFields {
             }),
             description: checks
                 .optional("description", self.description, |text| lines(text, MAX_DESCRIPTION_BYTES)),
-            enabled: self.enabled,
+            enabled: self.enabled.and_then(|enabled| {
+                checks.take("enabled", enabled.ok_or_else(|| "must be true or false".to_owned()))
+            }),
             format: checks
                 .optional("format", self.format, |name| read_format(&name))
                 .map(Option::unwrap_or_default),
@@ -198,7 +204,11 @@ impl WebhookFields {
                 .optional("retry_schedule", self.retry_schedule, |delays| read_schedule(&delays)),
             // Last, and only when all else is well: it asks the resolver.
             url: match self.url {
-                Some(text) => checks.take("url", read_url(text, guard).await),
+                Some(Some(text)) => checks.take("url", read_url(text, guard).await),
+                Some(None) => {
+                    checks.refuse("url", "must not be null");
+                    None
+                }
                 None => None,
             },
         };
@@ -425,7 +435,9 @@ mod tests {
         assert_eq!(webhook.disabled_reason, None);
         change(r#"{"name":null,"retry_schedule":null}"#).await.unwrap().apply_to(&mut webhook);
         assert_eq!((webhook.name.as_str(), webhook.retry_schedule.clone()), ("93.184.216.34", None));
-        for json in [r#"{"signature":"v1a"}"#, r#"{"secret":"whsec_x"}"#] {
+        let refused =
+            [r#"{"signature":"v1a"}"#, r#"{"secret":"whsec_x"}"#, r#"{"url":null}"#, r#"{"enabled":null}"#];
+        for json in refused {
             assert!(change(json).await.is_err());
         }
     }
