@@ -127,7 +127,8 @@ CREATE TABLE events (
     payload         bytea NOT NULL,
     -- the webhooks it was fanned out to
     webhooks        uuid[] NOT NULL,
-    PRIMARY KEY (organization_id, source, id, day)
+    -- the id before the source: the API finds an event by its id alone
+    PRIMARY KEY (organization_id, id, source, day)
 ) PARTITION BY RANGE (day);
 
 CREATE TABLE attempts (

@@ -42,6 +42,9 @@ pub enum DbError {
     /// A row's day has no partition.
     #[error("the database has no partition for the day")]
     NoPartition,
+    /// A value that must be unique is taken, or the row that a new one belongs to is gone; the constraint.
+    #[error("a row conflicts with another by {0}")]
+    Conflict(String),
     /// It cannot hold what it was given, now or later.
     #[error("the database cannot hold what it was given: {0}")]
     Unfit(String),
@@ -68,6 +71,14 @@ impl From<tokio_postgres::Error> for DbError {
                 if refusal.code() == &SqlState::CHECK_VIOLATION && refusal.constraint().is_none() =>
             {
                 Self::NoPartition
+            }
+            Some(refusal)
+                if matches!(
+                    refusal.code(),
+                    &SqlState::UNIQUE_VIOLATION | &SqlState::FOREIGN_KEY_VIOLATION
+                ) =>
+            {
+                Self::Conflict(refusal.constraint().unwrap_or_default().to_owned())
             }
             Some(refusal) => {
                 let reason = format!("{} ({})", refusal.message(), refusal.code().code());

@@ -19,7 +19,9 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::filter;
 
-/// The whole event, with binary data decoded, in bytes. Keeps a full prefetch of 512 under 128 MiB.
+/// The whole event in structured JSON, with binary data decoded, in bytes; `specversion` and
+/// `organization`, which Cuewire adds on the way, do not count, so that what was accepted stays so. Keeps a
+/// full prefetch of 512 under 128 MiB.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;
 /// Events in one batch over HTTP.
 pub const MAX_BATCH_EVENTS: usize = 1_000;
@@ -219,7 +221,7 @@ impl Event {
 pub struct Draft {
     attributes: Vec<(String, AttributeValue)>,
     data: Option<Data>,
-    /// Bytes of the whole, with binary data decoded.
+    /// What [`MAX_EVENT_BYTES`] bounds.
     size: usize,
 }
 
@@ -239,6 +241,9 @@ impl Draft {
                     Data::Binary(bytes)
                 }
                 _ => {
+                    if is_added_by_cuewire(&name) {
+                        draft.size = draft.size.saturating_sub(member_bytes(&name, raw.get().len()));
+                    }
                     let value = AttributeValue::from_json(&name, raw)?;
                     draft.attributes.push((name, value));
                     continue;
@@ -259,11 +264,12 @@ impl Draft {
     ) -> Result<Self, EventError> {
         let mut attributes: Vec<_> = attributes.into_iter().collect();
         attributes.retain(|(name, _)| name != "datacontenttype");
-        let size =
-            body.len() + attributes.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         if let Some(content_type) = content_type {
             attributes.push(("datacontenttype".to_owned(), AttributeValue::Text(content_type.to_owned())));
         }
+        let counted = attributes.iter().filter(|(name, _)| !is_added_by_cuewire(name));
+        let size = member_bytes("data_base64", body.len())
+            + counted.map(|(name, value)| member_bytes(name, value.json_bytes())).sum::<usize>();
         let data = if body.is_empty() {
             None
         } else if content_type.is_some_and(is_json) {
@@ -401,6 +407,16 @@ fn check_extension(
     }
 }
 
+/// Attributes that an event may gain on its way.
+fn is_added_by_cuewire(name: &str) -> bool {
+    matches!(name, "specversion" | "organization")
+}
+
+/// What a member of an object takes: `"name":value,`.
+fn member_bytes(name: &str, value_bytes: usize) -> usize {
+    name.len() + value_bytes + 4
+}
+
 /// Whether a media type is JSON's: `application/json`, `text/json`, or any `…+json`.
 #[must_use]
 pub fn is_json(media_type: &str) -> bool {
@@ -425,12 +441,8 @@ impl AttributeValue {
         }
     }
 
-    fn len(&self) -> usize {
-        match self {
-            Self::Text(text) => text.len(),
-            Self::Integer(_) => 4,
-            Self::Boolean(_) => 1,
-        }
+    fn json_bytes(&self) -> usize {
+        serde_json::to_string(self).map_or(0, |json| json.len())
     }
 }
 
@@ -658,14 +670,37 @@ mod tests {
 
     #[test]
     fn an_event_may_be_256_kib_and_not_a_byte_more() {
-        let size = with(r#""data":"""#).unwrap().to_json().len();
         let fill = |bytes: usize| with(&format!(r#""data":"{}""#, "x".repeat(bytes)));
-        let overhead = format!(r#"{{"id":"1","source":"s","type":"a.b","data":""}}"#).len();
-        assert!(fill(MAX_EVENT_BYTES - overhead).is_ok(), "{size}");
+        let overhead = r#"{"id":"1","source":"s","type":"a.b","data":""}"#.len();
+        assert!(fill(MAX_EVENT_BYTES - overhead).is_ok());
         assert_eq!(
             fill(MAX_EVENT_BYTES - overhead + 1).unwrap_err(),
             EventError::TooLarge { bytes: MAX_EVENT_BYTES + 1 }
         );
+    }
+
+    #[test]
+    fn what_was_accepted_at_the_limit_is_accepted_again_with_its_organization() {
+        let quotes = "\"".repeat(2_000);
+        let attributes = || {
+            [("id", "1"), ("source", "s"), ("type", "a.b"), ("subject", &quotes)]
+                .map(|(name, value)| (name.to_owned(), AttributeValue::Text(value.to_owned())))
+        };
+        let binary = |bytes| {
+            Event::from_attributes(
+                attributes(),
+                Some("application/json"),
+                format!(r#""{}""#, "x".repeat(bytes)).into(),
+            )
+        };
+        let structured = |bytes| with(&format!(r#""data":"{}""#, "x".repeat(bytes)));
+        for read in [&binary as &dyn Fn(usize) -> Result<Event, EventError>, &structured] {
+            let largest =
+                (0..MAX_EVENT_BYTES).collect::<Vec<_>>().partition_point(|bytes| read(*bytes).is_ok());
+            let mut event = read(largest - 1).unwrap();
+            event.set_extension("organization", AttributeValue::Text("o".repeat(255)));
+            assert_eq!(Event::from_json(&event.to_json()).unwrap(), event);
+        }
     }
 
     #[test]

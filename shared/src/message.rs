@@ -7,6 +7,7 @@
 pub mod dead;
 pub mod delivery;
 pub mod event;
+pub mod redrive;
 
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use time::OffsetDateTime;
@@ -16,6 +17,7 @@ use crate::delivery::Reason;
 pub use dead::DeadMessage;
 pub use delivery::DeliveryMessage;
 pub use event::EventMessage;
+pub use redrive::Redrive;
 
 /// Structured JSON, as events travel inside Cuewire.
 pub const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
@@ -25,6 +27,7 @@ pub const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
 struct HeadersOut(FieldTable);
 
 impl HeadersOut {
+    #[allow(clippy::needless_pass_by_value, reason = "callers hand over ids and texts alike")]
     fn text(mut self, name: &str, value: impl ToString) -> Self {
         self.0.insert(name.into(), AMQPValue::LongString(LongString::from(value.to_string())));
         self

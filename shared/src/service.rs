@@ -61,14 +61,14 @@ impl Context {
     /// the number of queues. `None` when the service is to stop before that.
     pub async fn prepare(&self) -> anyhow::Result<Option<()>> {
         let component = self.health.component("database");
-        let mut pause = Backoff::new();
+        let mut backoff = Backoff::new();
         let migrate = async {
             loop {
                 match self.database.migrate().await {
                     Err(DbError::Unavailable(error)) => {
                         component.down(&error);
                         tracing::warn!(%error, "waiting for the database");
-                        tokio::time::sleep(pause.next()).await;
+                        tokio::time::sleep(backoff.pause()).await;
                     }
                     result => return result,
                 }
@@ -118,25 +118,47 @@ where
     F: FnOnce(Context, C) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
-    let environment = Environment::of_process();
-    let read = Common::read(&environment, health_port).and_then(|common| Ok((common, read(&environment)?)));
-    let (common, config) = match read {
-        Ok(configuration) => configuration,
+    as_process(service, || {
+        let environment = Environment::of_process();
+        let common = Common::read(&environment, health_port)?;
+        let config = read(&environment)?;
+        start_logging(&common)?;
+        Ok(serve(service, common, |context| run(context, config)))
+    })
+}
+
+/// Runs a command of a service as a process, without health and signals: `run` it to its end.
+pub fn command<F, Fut>(service: &'static str, run: F) -> ExitCode
+where
+    F: FnOnce(Context) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    as_process(service, || {
+        // It listens nowhere.
+        let common = Common::read(&Environment::of_process(), 0)?;
+        start_logging(&common)?;
+        Ok(async { run(Context::new(service, common, Shutdown::new())?).await })
+    })
+}
+
+/// Reads the configuration by `prepare`, then runs to the end what it made of it.
+fn as_process<Fut>(service: &'static str, prepare: impl FnOnce() -> Result<Fut, ConfigError>) -> ExitCode
+where
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    let work = match prepare() {
+        Ok(work) => work,
         Err(error) => {
             eprintln!("{service}: {error}");
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
-    if let Err(reason) = start_logging(&common) {
-        eprintln!("{service}: CUEWIRE_LOG {reason}");
-        return ExitCode::from(BAD_CONFIGURATION);
-    }
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| {
-            let result = runtime.block_on(serve(service, common, |context| run(context, config)));
+            let result = runtime.block_on(work);
             // What still runs is background work that the service chose not to wait for.
             runtime.shutdown_background();
             result
@@ -196,9 +218,11 @@ async fn stop_on_signal(shutdown: Shutdown) {
     shutdown.stop();
 }
 
-fn start_logging(common: &Common) -> Result<(), String> {
-    let filter =
-        EnvFilter::try_new(&common.log_filter).map_err(|error| format!("is no log filter: {error}"))?;
+fn start_logging(common: &Common) -> Result<(), ConfigError> {
+    let filter = EnvFilter::try_new(&common.log_filter).map_err(|error| ConfigError {
+        variable: "CUEWIRE_LOG".to_owned(),
+        reason: format!("is no log filter: {error}"),
+    })?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match common.log_format {
         LogFormat::Text => subscriber.with_ansi(false).init(),

@@ -55,8 +55,9 @@ pub struct Webhook {
     pub format: Format,
     /// Which types it takes; empty: all but Cuewire's own.
     pub event_types: Vec<Pattern>,
-    /// Which events of those types it takes.
-    pub filter: Option<Filter>,
+    /// Which events of those types it takes: an expression, parsed where events are matched
+    /// ([`Subscription`]).
+    pub filter: Option<String>,
     /// Headers of its own, sent with every request.
     pub headers: BTreeMap<String, String>,
     /// How its deliveries are signed.

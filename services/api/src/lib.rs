@@ -1,1 +1,102 @@
-//! api
+//! api: accepts. Events over HTTP go to the broker and nowhere else; configuration goes to the database, which
+//! announces it to the router and the senders; what happened is read from the log.
+//!
+//! It never calls a receiver: a test call is a delivery like any other, made by a sender, whose answer comes
+//! back over the broker. No service depends on it: deliveries go on while it is away.
+
+mod auth;
+mod call;
+mod checks;
+pub mod commands;
+pub mod config;
+mod error;
+mod extract;
+mod metrics;
+mod openapi;
+mod page;
+mod publish;
+mod routes;
+mod server;
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use cuewire::amqp::Publisher;
+use cuewire::db::Database;
+use cuewire::guard::Guard;
+use cuewire::service::Context;
+use cuewire::shutdown::Shutdown;
+use cuewire::vault::Vault;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+
+use crate::auth::Keys;
+use crate::call::Calls;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::routes::stream::Listeners;
+
+/// What handlers work with. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Api(Arc<Parts>);
+
+/// The parts of [`Api`].
+pub(crate) struct Parts {
+    database: Database,
+    publisher: Publisher,
+    calls: Calls,
+    keys: Keys,
+    operator_key_sha256: [u8; 32],
+    guard: Guard,
+    vault: Vault,
+    metrics: Metrics,
+    listeners: Listeners,
+    shutdown: Shutdown,
+}
+
+impl Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Serves the API where the configuration says, until the service stops.
+pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
+    if context.prepare().await?.is_none() {
+        return Ok(());
+    }
+    let listen = config.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("CUEWIRE_API_LISTEN: cannot listen on {listen}"))?;
+    serve(context, config, listener).await
+}
+
+/// Serves the API on `listener` until the service stops; the database must be prepared.
+pub async fn serve(context: Context, config: Config, listener: TcpListener) -> anyhow::Result<()> {
+    let Context { database, broker, health, registry, shutdown, common, .. } = context;
+    let metrics = Metrics::new(&registry);
+    let api = Api(Arc::new(Parts {
+        publisher: Publisher::start(broker.clone(), health.component("publisher"), shutdown.clone()),
+        calls: Calls::start(broker, health.component("caller"), shutdown.clone()),
+        keys: Keys::new(database.clone(), metrics.clone()),
+        operator_key_sha256: Sha256::digest(config.operator_key.as_bytes()).into(),
+        guard: config.guard,
+        vault: common.vault,
+        listeners: Listeners::default(),
+        shutdown: shutdown.clone(),
+        metrics,
+        database,
+    }));
+    let changes = api.database.watch_changes(shutdown);
+    let following = tokio::spawn({
+        let api = api.clone();
+        async move { api.keys.follow(changes).await }
+    });
+    let result = server::serve(listener, api).await;
+    following.abort();
+    result
+}

@@ -85,7 +85,7 @@ impl Metrics {
             retention_runs: counters(
                 registry,
                 "cuewire_retention_runs_total",
-                "Hourly runs of the retention, by result: done, failed, or elsewhere (another replica was at it)",
+                "Runs of the retention, by result: done, incomplete, failed, or elsewhere (another replica was at it)",
                 &["result"],
             ),
         };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cuewire::amqp::connection::Backoff;
 use cuewire::amqp::consumer::Limits;
 use cuewire::amqp::{Consumer, Message, Publisher};
-use cuewire::db::dead_letters::DeadLetter;
+use cuewire::db::dead_letters::Burial;
 use cuewire::db::{Database, DbError};
 use cuewire::delivery::Reason;
 use cuewire::event::Event;
@@ -71,8 +71,8 @@ impl Reaper {
         }
     }
 
-    fn letter<'a>(&self, message: &'a DeadMessage, now: OffsetDateTime) -> DeadLetter<'a> {
-        DeadLetter {
+    fn letter<'a>(&self, message: &'a DeadMessage, now: OffsetDateTime) -> Burial<'a> {
+        Burial {
             message,
             event: Event::from_json(&message.body).ok(),
             redrive_at: message.redrive.then(|| now + self.redrive_after),
@@ -80,7 +80,7 @@ impl Reaper {
     }
 
     /// Gets every letter on record, or to the parking queue.
-    async fn settle(&self, letters: &[DeadLetter<'_>]) -> Result<(), Setback> {
+    async fn settle(&self, letters: &[Burial<'_>]) -> Result<(), Setback> {
         for together in by_bytes(letters) {
             match self.record(together).await {
                 Err(Setback::Unfit(_)) => self.settle_one_by_one(together).await?,
@@ -91,7 +91,7 @@ impl Reaper {
     }
 
     /// Finds the letters that the database cannot hold; they must not keep the others from it.
-    async fn settle_one_by_one(&self, letters: &[DeadLetter<'_>]) -> Result<(), Setback> {
+    async fn settle_one_by_one(&self, letters: &[Burial<'_>]) -> Result<(), Setback> {
         for letter in letters {
             match self.record(std::slice::from_ref(letter)).await {
                 Err(Setback::Unfit(reason)) => self.park(letter.message, &reason).await?,
@@ -102,9 +102,9 @@ impl Reaper {
     }
 
     /// Records letters in one statement, when the database is there.
-    async fn record(&self, letters: &[DeadLetter<'_>]) -> Result<(), Setback> {
+    async fn record(&self, letters: &[Burial<'_>]) -> Result<(), Setback> {
         let started = Instant::now();
-        let mut pause = Backoff::new();
+        let mut backoff = Backoff::new();
         loop {
             let error = match self.database.bury(letters).await {
                 Ok(new) => {
@@ -115,7 +115,7 @@ impl Reaper {
                 Err(DbError::Unfit(reason)) => return Err(Setback::Unfit(reason)),
                 Err(error) => error,
             };
-            let wait = pause.next();
+            let wait = backoff.pause();
             tracing::warn!(%error, letters = letters.len(), ?wait, "dead letters wait for the database");
             self.shutdown.run_until_stopped(tokio::time::sleep(wait)).await.ok_or(Setback::Stopping)?;
         }
@@ -131,7 +131,7 @@ impl Reaper {
     }
 
     /// Counts and logs what was not on record before.
-    fn tell_of(&self, letters: &[DeadLetter<'_>], new: Vec<DeadLetterId>) {
+    fn tell_of(&self, letters: &[Burial<'_>], new: Vec<DeadLetterId>) {
         let mut new: HashSet<_> = new.into_iter().collect();
         for letter in letters.iter().filter(|letter| new.remove(&letter.message.id)) {
             let reason = letter.message.reason.as_str();
@@ -146,7 +146,7 @@ impl Reaper {
 }
 
 /// One line a dead letter; what was not understood or found no queue is a fault of somebody's.
-fn log(letter: &DeadLetter<'_>) {
+fn log(letter: &Burial<'_>) {
     let DeadMessage { id, reason, detail, delivery, first, .. } = letter.message;
     let (delivery, event) = (delivery.as_ref(), letter.event.as_ref());
     let ids = tracing::error_span!(
@@ -169,7 +169,7 @@ fn log(letter: &DeadLetter<'_>) {
 }
 
 /// The letters in runs whose bodies are at most [`MAX_STATEMENT_BYTES`] together, or a single one.
-fn by_bytes<'a>(letters: &'a [DeadLetter<'a>]) -> Vec<&'a [DeadLetter<'a>]> {
+fn by_bytes<'a>(letters: &'a [Burial<'a>]) -> Vec<&'a [Burial<'a>]> {
     let mut runs = Vec::with_capacity(1);
     let (mut start, mut bytes) = (0, 0);
     for (index, letter) in letters.iter().enumerate() {
@@ -212,7 +212,7 @@ mod tests {
         const MIB: usize = 1024 * 1024;
         let messages: Vec<_> = [8, 8, 1, 40, 1, 1].into_iter().map(|mib| message(mib * MIB)).collect();
         let letters: Vec<_> =
-            messages.iter().map(|message| DeadLetter { message, event: None, redrive_at: None }).collect();
+            messages.iter().map(|message| Burial { message, event: None, redrive_at: None }).collect();
         let runs: Vec<usize> = by_bytes(&letters).into_iter().map(<[_]>::len).collect();
         assert_eq!(runs, [2, 1, 1, 2]);
     }

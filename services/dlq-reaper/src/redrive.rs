@@ -7,7 +7,7 @@ use std::time::Duration;
 use cuewire::amqp::Publisher;
 use cuewire::db::{Database, DbError};
 use cuewire::ids::DeadLetterId;
-use cuewire::message::dead::Redrive;
+use cuewire::message::Redrive;
 use futures_util::future::join_all;
 use time::OffsetDateTime;
 

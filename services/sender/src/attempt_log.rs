@@ -65,7 +65,7 @@ async fn record(
 ) -> Vec<Result<Recorded, String>> {
     metrics.record_batch.observe(attempts.len() as f64);
     let timer = metrics.record_duration.start_timer();
-    let result = until_reachable(|| database.record_attempts(&attempts)).await;
+    let result = until_it_answers(|| database.record_attempts(&attempts)).await;
     timer.observe_duration();
     match result {
         Ok(new) => {
@@ -89,7 +89,7 @@ async fn record(
 }
 
 async fn look_up(database: &Database, keys: Vec<AttemptKey>) -> Vec<Option<RecordedAttempt>> {
-    let recorded = until_reachable(|| database.recorded_attempts(&keys)).await;
+    let recorded = until_it_answers(|| database.recorded_attempts(&keys)).await;
     let recorded = recorded.unwrap_or_else(|error| {
         // Without the record every copy is sent: at least once, and the log says why.
         tracing::error!(%error, "the record of attempts cannot be read");
@@ -100,16 +100,16 @@ async fn look_up(database: &Database, keys: Vec<AttemptKey>) -> Vec<Option<Recor
     keys.iter().map(|key| recorded.get(key).cloned()).collect()
 }
 
-/// Asks the database until it can be reached.
-pub async fn until_reachable<T, Fut>(mut ask: impl FnMut() -> Fut) -> Result<T, DbError>
+/// Asks the database until it answers. An error lies with what it was given, and would come again.
+pub async fn until_it_answers<T, Fut>(mut ask: impl FnMut() -> Fut) -> Result<T, DbError>
 where
     Fut: Future<Output = Result<T, DbError>>,
 {
-    let mut pause = Backoff::new();
+    let mut backoff = Backoff::new();
     loop {
         match ask().await {
-            Err(DbError::Unavailable(error)) => {
-                let wait = pause.next();
+            Err(error @ (DbError::Unavailable(_) | DbError::Refused(_) | DbError::NoPartition)) => {
+                let wait = backoff.pause();
                 tracing::warn!(%error, ?wait, "deliveries wait for the database");
                 tokio::time::sleep(wait).await;
             }

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::connection::{Backoff, Broker};
 use crate::health::Component;
@@ -93,9 +94,9 @@ impl Publisher {
 
     /// Publishes until the broker has it. Gives up only when the caller drops the future.
     pub async fn publish_until_confirmed(&self, publication: &Publication) {
-        let mut pause = Backoff::new();
+        let mut backoff = Backoff::new();
         while let Err(error) = self.publish(publication.clone()).await {
-            let wait = pause.next();
+            let wait = backoff.pause();
             let Publication { exchange, routing_key, .. } = publication;
             tracing::debug!(%error, %exchange, %routing_key, ?wait, "publishing again");
             tokio::time::sleep(wait).await;
@@ -139,21 +140,33 @@ type UnderWay = (lapin::Result<Confirmation>, String, Confirmed);
 
 impl Session {
     async fn run(connection: Connection, handed: &mut mpsc::Receiver<Handed>) -> lapin::Result<()> {
+        // Or a loss would go unnoticed until there is something to publish, which would then fail.
+        let mut events = connection.events_listener();
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let mut session = Self { returned: HashSet::new() };
         let mut under_way = FuturesUnordered::new();
+        let mut silent_since = Instant::now();
         loop {
             tokio::select! {
                 biased;
-                Some(confirmed) = under_way.next(), if !under_way.is_empty() => session.settle(confirmed)?,
+                Some(confirmed) = under_way.next(), if !under_way.is_empty() => {
+                    silent_since = Instant::now();
+                    session.settle(confirmed)?;
+                }
                 next = handed.recv(), if under_way.len() < MAX_UNCONFIRMED => match next {
-                    Some((publication, confirm)) => under_way.push(publish(&channel, publication, confirm)),
+                    Some((publication, confirm)) => {
+                        if under_way.is_empty() {
+                            silent_since = Instant::now();
+                        }
+                        under_way.push(publish(&channel, publication, confirm));
+                    }
                     // Every handle is gone: what is under way is all there will be.
                     None if under_way.is_empty() => return connection.close(200, "done".into()).await,
                     None => session.settle_all(&mut under_way).await?,
                 },
-                () = tokio::time::sleep(CONFIRM_TIMEOUT), if !under_way.is_empty() => {
+                Some(event) = events.next() => if let Event::Error(error) = event { return Err(error) },
+                () = tokio::time::sleep_until(silent_since + CONFIRM_TIMEOUT), if !under_way.is_empty() => {
                     return Err(std::io::Error::new(
                         std::io::ErrorKind::TimedOut, "the broker confirmed nothing for 30 s").into());
                 }

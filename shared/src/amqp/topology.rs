@@ -38,7 +38,7 @@ pub const REAPER_UNROUTED: &str = "dlq-reaper.unrouted.v1";
 pub const PARKING_QUEUE: &str = "parking.v1";
 
 /// Prefix of the exchanges of upstreams with a broker user of their own.
-pub(crate) const PUBLISHER_PREFIX: &str = "events.in.";
+pub const PUBLISHER_PREFIX: &str = "events.in.";
 /// A webhook's deliveries go to one of as many shards, which are spread over the senders' queues.
 pub const SHARDS: u32 = 64;
 /// A crash counts as one delivery for all that was prefetched; a lower limit would bury the innocent.

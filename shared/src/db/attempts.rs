@@ -1,5 +1,7 @@
 //! The account of every attempt, and the statistics that are counted with it.
 
+mod read;
+
 use std::time::Duration;
 
 use time::{Date, OffsetDateTime};
@@ -8,6 +10,8 @@ use uuid::Uuid;
 use super::{Database, DbError};
 use crate::delivery::{self, Attempt, Outcome, Reason, State};
 use crate::ids::{DeliveryId, Round};
+
+pub use read::{AttemptPlace, Course, MinuteStats};
 
 /// What names an attempt, and the day whose partition has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -177,7 +181,7 @@ fn key_of(row: &tokio_postgres::Row) -> AttemptKey {
 }
 
 /// Reads a delivery's state from the three columns that keep it.
-pub(super) fn read_state(
+fn read_state(
     row: &tokio_postgres::Row,
     state: &str,
     next_attempt_at: &str,
@@ -273,7 +277,7 @@ fn encode_headers(headers: &[(String, bytes::Bytes)]) -> Vec<u8> {
 }
 
 /// Reads what [`encode_headers`] wrote.
-pub(super) fn decode_headers(lines: &[u8]) -> Vec<(String, bytes::Bytes)> {
+fn decode_headers(lines: &[u8]) -> Vec<(String, bytes::Bytes)> {
     let header = |line: &[u8]| {
         let colon = line.windows(2).position(|pair| pair == b": ")?;
         let name = String::from_utf8_lossy(&line[..colon]).into_owned();

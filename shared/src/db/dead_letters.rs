@@ -1,5 +1,7 @@
 //! Dead letters on record: what failed for good or was not understood, until it is redriven, deleted, or old.
 
+mod read;
+
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -10,12 +12,14 @@ use super::{Database, DbError};
 use crate::amqp::topology::{EVENTS, PUBLISHER_PREFIX};
 use crate::event::Event;
 use crate::ids::{DeadLetterId, DeliveryId, OrganizationId, Round, WebhookId};
-use crate::message::DeadMessage;
-use crate::message::dead::{DeadDelivery, Redrive};
+use crate::message::dead::DeadDelivery;
+use crate::message::{DeadMessage, Redrive};
+
+pub use read::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterPlace, StoredDeadLetter};
 
 /// A dead letter to be put on record.
 #[derive(Debug)]
-pub struct DeadLetter<'a> {
+pub struct Burial<'a> {
     /// What came to the reaper.
     pub message: &'a DeadMessage,
     /// The event in it, where it can be read.
@@ -29,7 +33,7 @@ impl Database {
     ///
     /// A dead letter belongs to its delivery's organization, or to the one that its event names, or else to
     /// nobody: the operator has it.
-    pub async fn bury(&self, batch: &[DeadLetter<'_>]) -> Result<Vec<DeadLetterId>, DbError> {
+    pub async fn bury(&self, batch: &[Burial<'_>]) -> Result<Vec<DeadLetterId>, DbError> {
         let columns = Columns::of(batch);
         let connection = self.connection().await?;
         let statement = connection
@@ -184,7 +188,7 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(batch: &'a [DeadLetter<'a>]) -> Self {
+    fn of(batch: &'a [Burial<'a>]) -> Self {
         let mut columns = Self::default();
         for letter in batch {
             columns.push(letter);
@@ -192,8 +196,8 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    fn push(&mut self, letter: &'a DeadLetter<'a>) {
-        let DeadLetter { message, event, redrive_at } = letter;
+    fn push(&mut self, letter: &'a Burial<'a>) {
+        let Burial { message, event, redrive_at } = letter;
         let (event, delivery) = (event.as_ref(), message.delivery.as_ref());
         let named = event.and_then(|event| event.extension("organization"));
         let (exchange, routing_key) = &message.first;

@@ -1,11 +1,15 @@
 //! The event log: every event that was accepted, once, with the webhooks it was fanned out to.
 
+mod read;
+
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{Database, DbError};
 use crate::event::Event;
 use crate::ids::{OrganizationId, WebhookId};
+
+pub use read::{EventFilter, EventPage, EventPlace, EventSummary, StoredEvent};
 
 /// An event to be logged.
 #[derive(Debug)]

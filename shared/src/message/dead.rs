@@ -1,20 +1,18 @@
-//! A dead letter on its way to the reaper: the event or message, the reason, and a sentence. And the way
-//! back: [`Redrive`], what a dead letter on record is sent again with.
+//! A dead letter on its way to the reaper: the event or message, the reason, and a sentence.
+
+mod as_published;
 
 use bytes::Bytes;
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
-use super::delivery::NewDelivery;
-use super::{
-    CLOUDEVENTS_JSON, DeliveryMessage, EventMessage, HeadersIn, HeadersOut, dead_key, event, first_word,
-};
+use super::{CLOUDEVENTS_JSON, DeliveryMessage, EventMessage, HeadersIn, HeadersOut, dead_key, first_word};
 use crate::amqp::consumer::Content;
-use crate::amqp::topology::{DEAD, DELIVERIES, Lane, PARKING, REAPER_UNROUTED};
+use crate::amqp::topology::{DEAD, PARKING, REAPER_UNROUTED};
 use crate::amqp::{Publication, Received};
 use crate::delivery::Reason;
 use crate::ids::{DeadLetterId, DeliveryId, OrganizationId, Round, WebhookId};
+use as_published::Death;
 
 const REASON: &str = "cuewire-reason";
 const DETAIL: &str = "cuewire-detail";
@@ -27,15 +25,10 @@ const DIED_AT: &str = "cuewire-died-at";
 pub(super) const FIRST_EXCHANGE: &str = "cuewire-first-exchange";
 const FIRST_ROUTING_KEY: &str = "cuewire-first-routing-key";
 const FIRST_HEADERS: &str = "cuewire-first-headers";
-/// On what the reaper has sent again by itself: it does so once.
-const REDRIVEN: &str = "cuewire-redriven";
 
 /// The frame that carries a message's headers is bounded, and so is what we add to it.
 const MAX_DETAIL_BYTES: usize = 2_048;
 const MAX_FIRST_HEADERS_BYTES: usize = 16 * 1024;
-
-/// Namespace of the ids that are computed from a message (a random UUID, fixed for ever).
-const MESSAGE_NAMESPACE: Uuid = Uuid::from_u128(0x0c9e_52d7_41fa_4f0b_a6b3_7d18_e92c_5af4);
 
 /// What failed for good, or was not understood.
 #[derive(Debug, Clone)]
@@ -198,7 +191,7 @@ impl DeadMessage {
                 last_attempt: text(LAST_ATTEMPT)?,
             }),
         };
-        let id = received.properties.message_id().as_ref().map(|id| id.as_str());
+        let id = received.properties.message_id().as_ref().map(ShortString::as_str);
         Ok(Self {
             id: id.and_then(|id| id.parse().ok()).unwrap_or_default(),
             reason: Reason::parse(reason).ok_or_else(|| format!("the header `{REASON}` is {reason:?}"))?,
@@ -212,69 +205,6 @@ impl DeadMessage {
             died_at: headers.optional_time(DIED_AT)?,
             redrive: false,
         })
-    }
-
-    /// A message that a queue gave up for having been delivered too often: it is still as it was published.
-    fn over_delivery_limit(received: &Received, death: Death) -> Self {
-        let as_published = Received {
-            queue: received.queue.clone(),
-            exchange: death.exchange,
-            routing_key: death.routing_key,
-            redelivered: received.redelivered,
-            properties: received.properties.clone(),
-            body: received.body.clone(),
-        };
-        let mut dead = Self::as_received(&as_published, Reason::Poison);
-        dead.detail = format!("the queue {:?} gave it up for having been delivered too often", death.queue);
-        dead.died_at = death.at;
-        let is_sendable = dead.understand(&as_published);
-        let is_back = HeadersIn::of(received).get(REDRIVEN).is_some();
-        if is_back {
-            dead.detail += ", as when it was first sent";
-        }
-        dead.redrive = is_sendable && !is_back;
-        dead
-    }
-
-    /// A message that matched no binding.
-    fn unrouted(received: &Received) -> Self {
-        let (exchange, key) = (&received.exchange, &received.routing_key);
-        let mut dead = Self::as_received(received, Reason::Unrouted);
-        dead.detail = format!("no queue takes the key {key:?} of the exchange {exchange:?}");
-        dead.understand(received);
-        dead
-    }
-
-    /// Finds out what a message is that is still as it was published: a delivery or an event. Whether it is
-    /// one that can be sent again.
-    fn understand(&mut self, as_published: &Received) -> bool {
-        let is_sendable = if as_published.exchange == DELIVERIES {
-            self.understand_delivery(as_published)
-        } else {
-            self.understand_event(as_published)
-        };
-        if self.delivery.is_none() {
-            self.id = id_of_message(as_published, self.died_at).unwrap_or(self.id);
-        }
-        is_sendable
-    }
-
-    fn understand_delivery(&mut self, as_published: &Received) -> bool {
-        let Ok(message) = DeliveryMessage::read(as_published) else { return false };
-        let DeliveryMessage { delivery, organization, webhook, round, reply, .. } = message;
-        self.id = DeadLetterId::of(delivery, round);
-        self.delivery = Some(DeadDelivery { delivery, organization, webhook, round, last_attempt: None });
-        // Nobody waits for a test call any more.
-        reply.is_none()
-    }
-
-    fn understand_event(&mut self, as_published: &Received) -> bool {
-        let Ok(message) = event::read(as_published) else { return false };
-        self.category = message.event.event_type.category().to_owned();
-        self.body = message.json;
-        self.content_type = Some(CLOUDEVENTS_JSON.to_owned());
-        self.first.0 = message.exchange;
-        true
     }
 }
 
@@ -295,108 +225,6 @@ impl Content for DeadMessage {
             Err(error) => Err(error),
         };
         Ok(dead.unwrap_or_else(|detail| Self::poison(received, detail)))
-    }
-}
-
-/// The id of the record of a message that has no id of ours, so that burying it twice makes one. None where
-/// two messages could not be told apart.
-fn id_of_message(as_published: &Received, died_at: Option<OffsetDateTime>) -> Option<DeadLetterId> {
-    let Received { exchange, routing_key, properties, body, .. } = as_published;
-    let message_id = properties.message_id().as_ref()?.as_str();
-    let died_at = died_at.map_or(0, OffsetDateTime::unix_timestamp).to_be_bytes();
-    let mut name =
-        Vec::with_capacity(64 + exchange.len() + routing_key.len() + message_id.len() + body.len());
-    for part in [&died_at, exchange.as_bytes(), routing_key.as_bytes(), message_id.as_bytes(), body] {
-        name.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        name.extend_from_slice(part);
-    }
-    Some(DeadLetterId(Uuid::new_v5(&MESSAGE_NAMESPACE, &name)))
-}
-
-/// How the broker says that a queue gave a message up: one table of the header `x-death`.
-#[derive(Debug, PartialEq, Eq)]
-struct Death {
-    queue: String,
-    /// Where it had been published to.
-    exchange: String,
-    routing_key: String,
-    at: Option<OffsetDateTime>,
-}
-
-impl Death {
-    /// The latest death, if it was by the delivery limit. Earlier ones, of delayed queues, follow it; deaths
-    /// in our own queue come before it when an operator has moved a message back from `parking`.
-    fn by_delivery_limit(headers: HeadersIn<'_>) -> Option<Self> {
-        let Some(AMQPValue::FieldArray(deaths)) = headers.get("x-death") else { return None };
-        let of_others = |death: &&FieldTable| text_in(death, "exchange").is_none_or(|name| name != DEAD);
-        let latest = deaths.as_slice().iter().filter_map(AMQPValue::as_field_table).find(of_others)?;
-        if text_in(latest, "reason")? != "delivery_limit" {
-            return None;
-        }
-        let routing_keys = latest.inner().get("routing-keys")?.as_array()?;
-        let at = latest.inner().get("time").and_then(AMQPValue::as_timestamp);
-        Some(Self {
-            queue: text_in(latest, "queue")?,
-            exchange: text_in(latest, "exchange")?,
-            routing_key: routing_keys.as_slice().first()?.as_long_string()?.to_string(),
-            at: at.and_then(|at| OffsetDateTime::from_unix_timestamp(i64::try_from(at).ok()?).ok()),
-        })
-    }
-}
-
-fn text_in(table: &FieldTable, name: &str) -> Option<String> {
-    table.inner().get(name)?.as_long_string().map(ToString::to_string)
-}
-
-/// A dead letter on record, as far as sending it again needs it.
-#[derive(Debug, Clone)]
-pub struct Redrive {
-    /// Its id.
-    pub id: DeadLetterId,
-    /// The delivery; none: an event, which goes to the router.
-    pub delivery: Option<DeadDelivery>,
-    /// The exchange that it was first published to.
-    pub exchange: String,
-    /// The event's source.
-    pub source: String,
-    /// The event's id.
-    pub event_id: String,
-    /// The event's type.
-    pub event_type: String,
-    /// The event's category.
-    pub category: String,
-    /// The event in structured JSON.
-    pub event: Bytes,
-}
-
-impl Redrive {
-    /// The message that sends it again because somebody asked for it: a delivery in this round.
-    #[must_use]
-    pub fn publication(&self, round: Round, now: OffsetDateTime) -> Publication {
-        let Some(DeadDelivery { delivery, organization, webhook, .. }) = &self.delivery else {
-            return EventMessage::again(&self.exchange, &self.event_type, self.event.clone());
-        };
-        let new = NewDelivery {
-            organization: *organization,
-            webhook: *webhook,
-            source: &self.source,
-            event_id: &self.event_id,
-            category: &self.category,
-            event: self.event.clone(),
-        };
-        let first = DeliveryMessage::first(new, round, Lane::Due, now);
-        DeliveryMessage { delivery: *delivery, ..first }.publication()
-    }
-
-    /// The message that sends it again without being asked for. It bears a mark, by which it stays dead if
-    /// the same message dies by the delivery limit again; and its round is computed, so that a repeat after
-    /// a fault is the same work.
-    #[must_use]
-    pub fn unasked(&self, now: OffsetDateTime) -> Publication {
-        let round = Round(Uuid::new_v5(&self.id.0, REDRIVEN.as_bytes()));
-        let mut publication = self.publication(round, now);
-        publication.headers = HeadersOut(publication.headers).text(REDRIVEN, self.id).0;
-        publication
     }
 }
 
@@ -448,4 +276,26 @@ fn cut(mut text: String, max_bytes: usize) -> String {
         text.push('…');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_json_whatever_is_left_out() {
+        let mut table = FieldTable::default();
+        table.insert("large".into(), AMQPValue::LongString("x".repeat(100).into()));
+        table.insert("none".into(), AMQPValue::Void);
+        table.insert("number".into(), AMQPValue::Double(1.5));
+        assert_eq!(headers_json(&table, 100), r#"{"none":null,"number":1.5}"#);
+        let all: serde_json::Value = serde_json::from_str(&headers_json(&table, 1_000)).unwrap();
+        assert_eq!(all["large"].as_str().map(str::len), Some(100));
+    }
+
+    #[test]
+    fn text_is_cut_between_characters() {
+        assert_eq!(cut("aé".to_owned(), 2), "a…");
+        assert_eq!(cut("aé".to_owned(), 3), "aé");
+    }
 }

@@ -5,7 +5,7 @@
 //! in headers named `ce-…`, `cloudEvents:…` or `cloudEvents_…`.
 
 use bytes::Bytes;
-use lapin::types::AMQPValue;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use uuid::Uuid;
 
 use super::dead::FIRST_EXCHANGE;
@@ -83,7 +83,7 @@ impl Content for EventMessage {
 /// Reads a message of `events`, or of a publisher's exchange; the error is a sentence.
 pub(super) fn read(received: &Received) -> Result<EventMessage, String> {
     let headers = HeadersIn::of(received);
-    let content_type = received.properties.content_type().as_ref().map(|text| text.as_str());
+    let content_type = received.properties.content_type().as_ref().map(ShortString::as_str);
     let attributes = binary_attributes(headers)?;
     let (event, json) = if !attributes.is_empty() {
         let event = Event::from_attributes(attributes, content_type, received.body.clone());
@@ -110,9 +110,36 @@ pub(super) fn read(received: &Received) -> Result<EventMessage, String> {
     Ok(EventMessage { event, json, exchange, again })
 }
 
+/// Reads an event of a message that is on record, whose headers are told as JSON; the error is a sentence.
+pub fn read_recorded(
+    headers: &serde_json::Value,
+    content_type: Option<&str>,
+    body: Bytes,
+) -> Result<Event, String> {
+    let headers = headers.as_object().into_iter().flatten();
+    let mut attributes = Vec::new();
+    for (header, value) in headers {
+        let Some(name) = PREFIXES.iter().find_map(|prefix| header.strip_prefix(prefix)) else { continue };
+        let number = || value.as_i64().and_then(|number| i32::try_from(number).ok());
+        let value = match value {
+            serde_json::Value::String(text) => AttributeValue::Text(text.clone()),
+            serde_json::Value::Bool(truth) => AttributeValue::Boolean(*truth),
+            _ => {
+                AttributeValue::Integer(number().ok_or_else(|| format!("the header `{header}` is {value}"))?)
+            }
+        };
+        attributes.push((name.to_owned(), value));
+    }
+    if attributes.is_empty() {
+        Event::from_json(&body).map_err(|error| error.to_string())
+    } else {
+        Event::from_attributes(attributes, content_type, body).map_err(|error| error.to_string())
+    }
+}
+
 fn binary_attributes(headers: HeadersIn<'_>) -> Result<Vec<(String, AttributeValue)>, String> {
     let mut attributes = Vec::new();
-    for (header, value) in headers.0.map(|table| table.inner()).into_iter().flatten() {
+    for (header, value) in headers.0.map(FieldTable::inner).into_iter().flatten() {
         let header = header.as_str();
         let Some(name) = PREFIXES.iter().find_map(|prefix| header.strip_prefix(prefix)) else { continue };
         attributes.push((name.to_owned(), attribute_value(header, value)?));

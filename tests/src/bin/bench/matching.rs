@@ -16,7 +16,7 @@ const CATEGORIES: [&str; 10] =
     ["feeds", "media", "recordings", "transcoder", "input", "output", "assets", "video", "file", "encoding"];
 const EVENTS: usize = 200_000;
 
-pub fn measure(max_webhooks: usize) -> Vec<Row> {
+pub(crate) fn measure(max_webhooks: usize) -> Vec<Row> {
     let mut rows = Vec::new();
     for webhooks in [1_000, 100_000, 1_000_000] {
         if webhooks <= max_webhooks {

@@ -24,7 +24,7 @@ const EVENT_BYTES: usize = 1_024;
 const FAN_OUT: usize = 10;
 const LATENCY_EVERY: Duration = Duration::from_millis(20);
 
-pub async fn measure(stack: &Stack, load: Load, machine: &[Row]) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn measure(stack: &Stack, load: Load, machine: &[Row]) -> anyhow::Result<Vec<Row>> {
     let bench = Bench::start(stack);
     let single = bench.throughput(stack, load, 1).await?;
     let share = 100.0 * median(&single.0) / median(&machine[1].values);
@@ -163,7 +163,7 @@ async fn organization(stack: &Stack, receiver: &Receiver, webhooks: usize) -> an
 }
 
 /// An event of 1 KiB.
-pub fn event(run: &str, organization: &str, number: usize) -> String {
+pub(crate) fn event(run: &str, organization: &str, number: usize) -> String {
     let head = format!(
         r#"{{"id":"bench-{run}-{number}","specversion":"1.0","source":"/bench","type":"feeds.started","time":"2026-01-31T09:30:00Z","organization":"{organization}","data":{{"feedId":"369e4a86-f937-4254-bd9f-99dc484d2bd6","padding":""#
     );

@@ -14,14 +14,14 @@ use tokio::net::TcpListener;
 
 /// What has arrived: by event, when each request came.
 #[derive(Debug, Clone, Default)]
-pub struct Receiver {
+pub(crate) struct Receiver {
     arrived: Arc<Mutex<HashMap<usize, Vec<Instant>>>>,
-    pub url: String,
+    pub(crate) url: String,
 }
 
 impl Receiver {
     /// Listens on a free port.
-    pub async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/", listener.local_addr()?);
         let receiver = Self { arrived: Arc::default(), url };
@@ -42,7 +42,8 @@ impl Receiver {
     }
 
     async fn take(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-        let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body =
+            request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         if let Some(event) = event_of(&body) {
             let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
             arrived.entry(event).or_default().push(Instant::now());
@@ -51,7 +52,7 @@ impl Receiver {
     }
 
     /// Waits until `events` have arrived, `copies` of each, or nothing has for `patience`.
-    pub async fn wait(&self, events: usize, copies: usize, patience: Duration) {
+    pub(crate) async fn wait(&self, events: usize, copies: usize, patience: Duration) {
         let mut progress = (0, Instant::now());
         loop {
             let arrived: usize =
@@ -67,12 +68,12 @@ impl Receiver {
     }
 
     /// Looks at what has arrived.
-    pub fn with<T>(&self, look: impl FnOnce(&HashMap<usize, Vec<Instant>>) -> T) -> T {
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&HashMap<usize, Vec<Instant>>) -> T) -> T {
         look(&self.arrived.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Forgets what has arrived.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.arrived.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

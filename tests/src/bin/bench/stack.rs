@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 /// Where the stack is.
 #[derive(Debug, Clone)]
-pub struct Stack {
-    pub amqp_url: String,
+pub(crate) struct Stack {
+    pub(crate) amqp_url: String,
     api_url: String,
     operator_key: String,
     http: reqwest::Client,
@@ -17,7 +17,7 @@ pub struct Stack {
 impl Stack {
     /// Reads the file that `CUEWIRE_ENV_FILE` names.
     #[allow(clippy::disallowed_methods, reason = "a program of its own, without the services' configuration")]
-    pub fn from_environment() -> anyhow::Result<Self> {
+    pub(crate) fn from_environment() -> anyhow::Result<Self> {
         let file = std::env::var("CUEWIRE_ENV_FILE")
             .context("CUEWIRE_ENV_FILE names no file; `make bench` sets it")?;
         let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
@@ -37,7 +37,7 @@ impl Stack {
     }
 
     /// A new organization, and an admin's key of it.
-    pub async fn organization(&self, name: &str) -> anyhow::Result<Organization> {
+    pub(crate) async fn organization(&self, name: &str) -> anyhow::Result<Organization> {
         let organization =
             self.post("/v1/organizations", &self.operator_key, json!({ "name": name })).await?;
         let id = organization["id"].as_str().context("an organization has an id")?.to_owned();
@@ -60,15 +60,15 @@ impl Stack {
 
 /// An organization of a benchmark.
 #[derive(Debug)]
-pub struct Organization {
+pub(crate) struct Organization {
     stack: Stack,
-    pub id: String,
+    pub(crate) id: String,
     key: String,
 }
 
 impl Organization {
     /// A webhook that takes everything.
-    pub async fn webhook(&self, url: &str) -> anyhow::Result<()> {
+    pub(crate) async fn webhook(&self, url: &str) -> anyhow::Result<()> {
         let webhook = json!({ "url": url, "max_in_flight": 64 });
         self.stack.post("/v1/webhooks", &self.key, webhook).await?;
         Ok(())

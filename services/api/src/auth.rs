@@ -1,0 +1,128 @@
+//! Who calls, and what they may do.
+//!
+//! Handlers ask for the role they need by the type of an argument: [`Operator`], [`Admin`], [`Editor`],
+//! [`Viewer`], or [`Caller`] where both kinds of key have a meaning. The operator's key manages organizations
+//! and their keys, publishes events that name their organization, and has the dead letters that belong to
+//! nobody; what belongs to an organization it does not reach, and makes itself a key of that organization
+//! instead, which is on record.
+
+mod keys;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use cuewire::db::api_keys::{KeyHolder, Role};
+use cuewire::ids::OrganizationId;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::Api;
+use crate::error::Problem;
+
+pub(crate) use keys::{Keys, NewKey};
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub(crate) enum Caller {
+    /// Whoever runs Cuewire.
+    Operator,
+    /// An organization.
+    Member(KeyHolder),
+}
+
+/// The operator.
+#[derive(Debug)]
+pub(crate) struct Operator;
+
+macro_rules! role {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(crate) struct $name(pub(crate) KeyHolder);
+
+        impl FromRequestParts<Api> for $name {
+            type Rejection = Problem;
+
+            async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+                Caller::from_request_parts(parts, api).await?.member(Role::$name).map(Self)
+            }
+        }
+    };
+}
+
+role! {
+    /// An organization's key that may read.
+    Viewer
+}
+role! {
+    /// An organization's key that may change webhooks, publish and send again.
+    Editor
+}
+role! {
+    /// An organization's key that may see secrets and make keys.
+    Admin
+}
+
+impl Caller {
+    /// The holder of an organization's key, if the key may do what `role` may.
+    pub(crate) fn member(self, role: Role) -> Result<KeyHolder, Problem> {
+        match self {
+            Self::Operator => Err(Problem::forbidden(
+                "this belongs to an organization: use a key of its own, which the operator makes with \
+                 POST /v1/organizations/{id}/api-keys",
+            )),
+            Self::Member(holder) if holder.role < role => Err(Problem::forbidden(format!(
+                "this needs a key of the role {}, and yours is {}",
+                role.as_str(),
+                holder.role.as_str()
+            ))),
+            Self::Member(holder) => Ok(holder),
+        }
+    }
+
+    /// Whose things the caller works on, where `role` may: none are those that belong to nobody, which the
+    /// operator has.
+    pub(crate) fn scope(self, role: Role) -> Result<Option<OrganizationId>, Problem> {
+        match self {
+            Self::Operator => Ok(None),
+            member @ Self::Member(_) => Ok(Some(member.member(role)?.organization)),
+        }
+    }
+}
+
+impl FromRequestParts<Api> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let unauthorized = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, detail);
+        let key = bearer(parts).ok_or_else(|| unauthorized("send a key as `Authorization: Bearer <key>`"))?;
+        let sha256: [u8; 32] = Sha256::digest(key).into();
+        if bool::from(sha256.ct_eq(&api.operator_key_sha256)) {
+            return Ok(Self::Operator);
+        }
+        match api.keys.holder(key, &sha256).await? {
+            Some(holder) => {
+                tracing::Span::current().record("organization", tracing::field::display(holder.organization));
+                Ok(Self::Member(holder))
+            }
+            None => Err(unauthorized("there is no such key, or it was deleted")),
+        }
+    }
+}
+
+impl FromRequestParts<Api> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        match Caller::from_request_parts(parts, api).await? {
+            Caller::Operator => Ok(Self),
+            Caller::Member(_) => Err(Problem::forbidden("this needs the operator's key")),
+        }
+    }
+}
+
+fn bearer(parts: &Parts) -> Option<&[u8]> {
+    let value = parts.headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, key) = value.split_at_checked("bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
+}

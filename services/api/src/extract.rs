@@ -1,0 +1,189 @@
+//! Reading requests: axum's extractors, with a [`Problem`] where they fail.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use cuewire::event::is_json;
+use serde::de::DeserializeOwned;
+
+use crate::error::{FieldError, Problem};
+
+/// Bodies but those of events: a webhook with the longest filter, all types and headers is a tenth of it.
+pub(crate) const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// A JSON body.
+#[derive(Debug)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+/// A JSON body that may be left out.
+#[derive(Debug)]
+pub(crate) struct OptionalJson<T>(pub(crate) T);
+
+/// The parameters in the path; what cannot be read names nothing.
+#[derive(Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+/// The parameters of the query.
+#[derive(Debug)]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let is_json = content_type(request.headers()).is_some_and(is_json);
+        let body = read_body(request, state).await?;
+        if !is_json {
+            return Err(Problem::unsupported("send the body as JSON, with `Content-Type: application/json`"));
+        }
+        read_json(&body).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let is_json = content_type(request.headers()).is_some_and(is_json);
+        let body = read_body(request, state).await?;
+        if body.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        if !is_json {
+            return Err(Problem::unsupported(
+                "send the body as JSON, with `Content-Type: application/json`, or none",
+            ));
+        }
+        read_json(&body).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = axum::extract::Path::from_request_parts(parts, state).await;
+        path.map(|axum::extract::Path(path)| Self(path)).map_err(|_| {
+            Problem::new(StatusCode::NOT_FOUND, "no such id: ids are UUIDs, as they were answered")
+        })
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = axum::extract::Query::from_request_parts(parts, state).await;
+        query
+            .map(|axum::extract::Query(query)| Self(query))
+            .map_err(|rejection| Problem::unreadable(format!("the query: {}", source_of(&rejection))))
+    }
+}
+
+/// The whole body, within the limit of its route.
+pub(crate) async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state).await.map_err(|rejection: BytesRejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large("the body is larger than this route accepts"),
+        _ => Problem::unreadable("the body broke off"),
+    })
+}
+
+/// The media type of the body.
+pub(crate) fn content_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::CONTENT_TYPE)?.to_str().ok()
+}
+
+/// Reads JSON: 400 where it is none, 422 with the field where it is not what is wanted.
+pub(crate) fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // serde would take an array for an object, its elements for the fields in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::invalid_field("body", "is an array, and must be an object"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let error = error.into_inner();
+        match error.classify() {
+            serde_json::error::Category::Data => Problem::invalid(vec![field_error(&path, &error)]),
+            _ => Problem::unreadable(format!("the body is not valid JSON: {error}")),
+        }
+    })?;
+    deserializer
+        .end()
+        .map_err(|error| Problem::unreadable(format!("the body is not valid JSON: {error}")))?;
+    Ok(value)
+}
+
+/// The field that serde stumbled over, and why, to be read after the field's name.
+fn field_error(path: &str, error: &serde_json::Error) -> FieldError {
+    let message = error.to_string();
+    let reason = message.split(" at line ").next().unwrap_or_default();
+    let named = |prefix| reason.strip_prefix(prefix).and_then(|rest| rest.split('`').next());
+    if let Some(field) = named("unknown field `") {
+        let known = reason.split_once(", ").map_or("", |(_, known)| known);
+        return FieldError::new(field, format!("is not known here: {known}"));
+    }
+    if let Some(field) = named("missing field `") {
+        return FieldError::new(field, "is missing");
+    }
+    let field = if path == "." { "body" } else { path };
+    FieldError::new(field, format!("cannot be read: {reason}"))
+}
+
+/// The innermost message: the outer ones say only that something failed.
+fn source_of(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// For a field whose `null` means something else than its absence.
+pub(crate) fn given<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: serde::Deserialize<'de>,
+{
+    serde::Deserialize::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only read")]
+    struct Sample {
+        name: String,
+        #[serde(default)]
+        list: Vec<u32>,
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        for (body, field, detail) in [
+            (r#"{"name":1}"#, "name", "cannot be read: invalid type: integer `1`, expected a string"),
+            (r#"{}"#, "name", "is missing"),
+            (r#"{"name":"a","naem":1}"#, "naem", "is not known here: expected `name` or `list`"),
+            (
+                r#"{"name":"a","list":[1,-2]}"#,
+                "list[1]",
+                "cannot be read: invalid value: integer `-2`, expected u32",
+            ),
+            (r#"7"#, "body", "cannot be read: invalid type: integer `7`, expected struct Sample"),
+        ] {
+            let error =
+                serde_path_to_error::deserialize::<_, Sample>(&mut serde_json::Deserializer::from_str(body));
+            let error =
+                error.map(drop).map_err(|error| field_error(&error.path().to_string(), error.inner()));
+            assert_eq!(error, Err(FieldError::new(field, detail)), "{body}");
+        }
+        assert!(read_json::<Sample>(br#"["name", []]"#).is_err());
+    }
+}

@@ -1,0 +1,80 @@
+//! The OpenAPI document: made from the handlers, and completed here with what all of them have in common.
+
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::Api;
+use crate::error::{FieldError, ProblemBody};
+
+const PROBLEM: &str = "application/problem+json";
+
+/// What is said of the API as a whole.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Cuewire",
+        description = "Cuewire delivers events of media platforms to webhooks: signed, retried, accounted for.\n\n\
+            Every request but those for this document carries `Authorization: Bearer <key>`. The operator's key, \
+            from the configuration, manages organizations and their keys, publishes events that name their \
+            organization, and has the dead letters that belong to no organization; everything else takes an \
+            organization's own key, whose role is `viewer` (reads), `editor` (webhooks, events, redrive) or \
+            `admin` (keys and secrets too). Another organization's things are 404.\n\n\
+            Lists answer `{\"data\":[…],\"next_cursor\":…}`; a page may be short and still have a next. Errors \
+            are `application/problem+json` (RFC 9457) with a sentence that says what to do.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(ProblemBody, FieldError)),
+    security(("key" = [])),
+    modifiers(&Keys),
+    tags(
+        (name = "Events", description = "Publish events, and see what became of them"),
+        (name = "Webhooks", description = "Who gets which events, and how"),
+        (name = "Deliveries", description = "One event to one webhook, with its attempts"),
+        (name = "Dead letters", description = "What failed for good, or was not understood"),
+        (name = "Organizations", description = "The tenants; for the operator"),
+        (name = "API keys", description = "Who may do what in an organization"),
+    ),
+)]
+struct Common;
+
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, document: &mut Document) {
+        let mut bearer = Http::new(HttpAuthScheme::Bearer);
+        bearer.description = Some("An organization's key (`cw_…`), or the operator's".to_owned());
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("key", SecurityScheme::Http(bearer));
+    }
+}
+
+/// These routes, under the document's common head.
+pub(crate) fn router(routes: OpenApiRouter<Api>) -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(Common::openapi()).merge(routes)
+}
+
+/// Gives every operation the errors that every operation may answer.
+pub(crate) fn complete(mut document: Document) -> Document {
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.put, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            for (status, description) in [
+                ("401", "There is no key, or it is not known"),
+                ("403", "The key may not do this"),
+                ("503", "The database or the broker is away: try again after `Retry-After`"),
+                ("default", "An error, with what to do about it"),
+            ] {
+                let problem = || RefOr::T(problem(description));
+                operation.responses.responses.entry(status.to_owned()).or_insert_with(problem);
+            }
+        }
+    }
+    document
+}
+
+fn problem(description: &str) -> Response {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    ResponseBuilder::new().description(description).content(PROBLEM, content).build()
+}

@@ -1,0 +1,145 @@
+//! A webhook's signing secrets: read, and replaced with an overlap in which both sign.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use cuewire::db::webhooks::RotatedSecret;
+use cuewire::delivery::rfc3339;
+use cuewire::ids::WebhookId;
+use cuewire::retry::parse_duration;
+use cuewire::signature::Secret;
+use cuewire::vault::DoesNotOpen;
+use cuewire::webhook::Webhook;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::webhooks;
+use crate::Api;
+use crate::auth::Admin;
+use crate::checks::Checks;
+use crate::error::Problem;
+use crate::extract::{OptionalJson, Path};
+
+const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
+/// A receiver that has not changed over after a week will not.
+const MAX_OVERLAP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Each adds a signature to every delivery.
+const MAX_VALID_SECRETS: usize = 5;
+
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(read)).routes(routes!(rotate))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "public_key": null,
+    "secrets": [{"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "public_key": null,
+        "created_at": "2026-01-31T09:30:00.000Z", "expires_at": null}]
+}))]
+struct Secrets {
+    /// The newest.
+    secret: String,
+    /// What the receiver verifies with, where the signature is `v1a`.
+    public_key: Option<String>,
+    /// All that sign, the newest first.
+    secrets: Vec<SecretView>,
+}
+
+#[derive(Debug, Clone, Serialize, ToSchema)]
+struct SecretView {
+    secret: String,
+    /// What the receiver verifies with, where the signature is `v1a`.
+    public_key: Option<String>,
+    created_at: String,
+    /// When it signs no more, if it was replaced.
+    expires_at: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"overlap": "24h"}))]
+struct Rotation {
+    /// How long the earlier secrets go on signing beside the new one: `0s` to `7d`, `24h` unless given.
+    overlap: Option<String>,
+    /// A secret of one's own; made unless given.
+    secret: Option<String>,
+}
+
+/// Read a webhook's secrets
+#[utoipa::path(get, path = "/v1/webhooks/{id}/secret", tag = "Webhooks", params(("id" = Uuid, Path)),
+    responses((status = 200, body = Secrets), (status = 404, description = "There is no such webhook")))]
+async fn read(
+    Admin(caller): Admin,
+    State(api): State<Api>,
+    Path(id): Path<WebhookId>,
+) -> Result<Json<Secrets>, Problem> {
+    let webhook = webhooks::find(&api, &caller, id).await?;
+    show(&api, &webhook).await
+}
+
+/// Replace a webhook's secret
+///
+/// During the overlap every delivery carries a signature by each secret. The body may be left out.
+#[utoipa::path(post, path = "/v1/webhooks/{id}/secret/rotate", tag = "Webhooks", params(("id" = Uuid, Path)),
+    request_body = Rotation,
+    responses((status = 200, body = Secrets), (status = 404, description = "There is no such webhook"),
+        (status = 409, description = "So many secrets are valid that no other is accepted")))]
+async fn rotate(
+    Admin(caller): Admin,
+    State(api): State<Api>,
+    Path(id): Path<WebhookId>,
+    OptionalJson(rotation): OptionalJson<Rotation>,
+) -> Result<Json<Secrets>, Problem> {
+    let webhook = webhooks::find(&api, &caller, id).await?;
+    let mut checks = Checks::default();
+    let overlap = rotation.overlap.and_then(|text| checks.take("overlap", read_overlap(&text)));
+    let own = rotation
+        .secret
+        .and_then(|text| checks.take("secret", webhooks::read_secret(&text, webhook.signature)));
+    checks.finish()?;
+    let secret = own.unwrap_or_else(|| Secret::generate(webhook.signature));
+    let sealed = api.vault.seal(id, &secret.to_string());
+    let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
+    match api.database.rotate_secret(id, &sealed, overlap, MAX_VALID_SECRETS).await? {
+        RotatedSecret::Done => show(&api, &webhook).await,
+        RotatedSecret::TooMany => Err(Problem::conflict(format!(
+            "{MAX_VALID_SECRETS} secrets are valid, and no more are accepted; wait until one expires, or end them \
+             all with an overlap of 0s"
+        ))),
+    }
+}
+
+async fn show(api: &Api, webhook: &Webhook) -> Result<Json<Secrets>, Problem> {
+    let target = api.database.target(webhook.id).await?.ok_or_else(|| Problem::no_such("webhook"))?;
+    let mut secrets = Vec::with_capacity(target.secrets.len());
+    for stored in target.secrets {
+        let secret = open(api, webhook.id, &stored.sealed)?;
+        secrets.push(SecretView {
+            public_key: webhooks::public_key(&secret),
+            secret: secret.to_string(),
+            created_at: rfc3339(stored.created_at),
+            expires_at: stored.expires_at.map(rfc3339),
+        });
+    }
+    let newest = secrets.first().cloned().ok_or_else(|| Problem::no_such("secret"))?;
+    Ok(Json(Secrets { secret: newest.secret, public_key: newest.public_key, secrets }))
+}
+
+fn open(api: &Api, webhook: WebhookId, sealed: &[u8]) -> Result<Secret, Problem> {
+    let secret = api.vault.open(webhook, sealed).ok().and_then(|text| text.parse().ok());
+    secret.ok_or_else(|| {
+        tracing::error!(%webhook, error = %DoesNotOpen, "a secret cannot be shown");
+        Problem::internal()
+    })
+}
+
+fn read_overlap(text: &str) -> Result<Duration, String> {
+    let overlap = parse_duration(text)?;
+    if overlap > MAX_OVERLAP {
+        return Err(format!("is {text}, and at most 7d are accepted"));
+    }
+    Ok(overlap)
+}

@@ -1,0 +1,444 @@
+//! A webhook's fields as clients write them, and the rules that they are held against.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue};
+use cuewire::filter::Filter;
+use cuewire::formats::Format;
+use cuewire::guard::Guard;
+use cuewire::ids::{OrganizationId, WebhookId};
+use cuewire::retry::{Schedule, parse_duration};
+use cuewire::signature::{Scheme, Secret};
+use cuewire::webhook::{
+    DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT, MAX_EVENT_TYPES, MAX_MAX_IN_FLIGHT, MAX_TIMEOUT, Pattern, Webhook,
+};
+use serde::Deserialize;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use crate::checks::{Checks, MAX_NAME_BYTES, line, lines};
+use crate::error::Problem;
+use crate::extract::given;
+
+const MAX_DESCRIPTION_BYTES: usize = 2_000;
+/// Receivers need one or two; common servers take 8 KiB in all.
+const MAX_HEADERS: usize = 20;
+const MAX_HEADERS_BYTES: usize = 4_096;
+/// Less than any request over the internet takes.
+const MIN_TIMEOUT: Duration = Duration::from_millis(100);
+/// A name that resolves more slowly is judged when it is sent to.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Headers that belong to the connection or to Cuewire, by name and by prefix.
+const RESERVED_HEADERS: [&str; 9] =
+    ["host", "connection", "transfer-encoding", "keep-alive", "te", "trailer", "upgrade", "expect", "date"];
+const RESERVED_PREFIXES: [&str; 3] = ["content-", "webhook-", "proxy-"];
+
+/// A webhook's fields, of which a new one needs `url` alone. In a change what is left out stays; null puts a
+/// field's default back.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schema(example = json!({
+    "url": "https://example.com/hooks", "name": "Archive", "event_types": ["recordings.*"],
+    "filter": "data.size > 0", "headers": {"authorization": "Bearer of the receiver"}
+}))]
+pub(super) struct WebhookFields {
+    /// Where deliveries go: `http` or `https`, and not into a private network. Required in a new webhook.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    url: Option<Option<String>>,
+    /// A name; need not be unique. By default the URL's host.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    name: Option<Option<String>>,
+    /// What it is for.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    description: Option<Option<String>>,
+    /// Whether it takes events; true unless given.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<bool>)]
+    enabled: Option<Option<bool>>,
+    /// How its deliveries look; `standard` unless given.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    format: Option<Option<String>>,
+    /// Exact types or patterns, where `*` stands for any number of words; none: every type but Cuewire's own.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<Vec<String>>)]
+    event_types: Option<Option<Vec<String>>>,
+    /// An expression over the event, such as `pooluuid = "p1" AND data.size > 0`.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    filter: Option<Option<String>>,
+    /// Headers of its own, sent with every delivery.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    headers: Option<Option<BTreeMap<String, String>>>,
+    /// Not offered yet: must be null.
+    rate_limit_per_second: Option<f64>,
+    /// Requests in flight at a time: 1 to 256, 16 unless given.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    max_in_flight: Option<Option<i64>>,
+    /// The whole request with its answer: 100 to 30,000, 15,000 unless given.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    timeout_ms: Option<Option<i64>>,
+    /// The delays between attempts; empty: never retried; null: the format's own.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["5s", "5m", "30m"]))]
+    retry_schedule: Option<Option<Vec<String>>>,
+    /// Only in a new webhook: `v1` (HMAC-SHA256, the default) or `v1a` (Ed25519).
+    signature: Option<String>,
+    /// Only in a new webhook: a secret of one's own, `whsec_…` for `v1` and `whsk_…` for `v1a`.
+    secret: Option<String>,
+}
+
+/// What changes of a webhook: none of a field leaves it as it is.
+#[derive(Debug, Default)]
+pub(super) struct WebhookChange {
+    url: Option<String>,
+    name: Option<String>,
+    description: Option<Option<String>>,
+    enabled: Option<bool>,
+    format: Option<Format>,
+    event_types: Option<Vec<Pattern>>,
+    filter: Option<Option<String>>,
+    headers: Option<BTreeMap<String, String>>,
+    max_in_flight: Option<u32>,
+    timeout: Option<Duration>,
+    retry_schedule: Option<Option<Schedule>>,
+}
+
+impl WebhookFields {
+    /// A new webhook, with its secret.
+    pub(super) async fn read_new(
+        self,
+        guard: &Guard,
+        organization: OrganizationId,
+    ) -> Result<(Webhook, Secret), Problem> {
+        let mut checks = Checks::default();
+        let scheme = match self.signature.as_deref() {
+            None | Some("v1") => Scheme::V1,
+            Some("v1a") => Scheme::V1a,
+            Some(other) => {
+                checks.refuse("signature", format!("is {other:?}, and must be v1 or v1a"));
+                Scheme::V1
+            }
+        };
+        let secret = self.secret.as_deref().map(|text| checks.take("secret", read_secret(text, scheme)));
+        if self.url.is_none() {
+            checks.refuse("url", "is missing");
+        }
+        let change = self.read(guard, checks).await?;
+        let now = OffsetDateTime::now_utc();
+        let url = change.url.clone().unwrap_or_default();
+        let mut webhook = Webhook {
+            id: WebhookId::new(),
+            number: 0,
+            organization,
+            name: default_name(&url),
+            description: None,
+            url,
+            enabled: true,
+            disabled_reason: None,
+            first_failed_at: None,
+            format: Format::default(),
+            event_types: Vec::new(),
+            filter: None,
+            headers: BTreeMap::new(),
+            signature: scheme,
+            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+            timeout: DEFAULT_TIMEOUT,
+            retry_schedule: None,
+            created_at: now,
+            updated_at: now,
+        };
+        change.apply_to(&mut webhook);
+        Ok((webhook, secret.flatten().unwrap_or_else(|| Secret::generate(scheme))))
+    }
+
+    /// A change of a webhook.
+    pub(super) async fn read_change(self, guard: &Guard) -> Result<WebhookChange, Problem> {
+        let mut checks = Checks::default();
+        if self.signature.is_some() {
+            checks.refuse("signature", "cannot be changed; make another webhook");
+        }
+        if self.secret.is_some() {
+            checks.refuse("secret", "is replaced by POST /v1/webhooks/{id}/secret/rotate");
+        }
+        self.read(guard, checks).await
+    }
+
+    async fn read(self, guard: &Guard, mut checks: Checks) -> Result<WebhookChange, Problem> {
+        if self.rate_limit_per_second.is_some() {
+            checks.refuse("rate_limit_per_second", "is not supported yet; leave it out, or set it to null");
+        }
+        let change = WebhookChange {
+            name: self.name.and_then(|name| match name {
+                Some(name) => checks.take("name", line(name, MAX_NAME_BYTES)),
+                // Recognized when the change is applied, where the URL is known.
+                None => Some(String::new()),
+            }),
+            description: checks
+                .optional("description", self.description, |text| lines(text, MAX_DESCRIPTION_BYTES)),
+            enabled: self.enabled.and_then(|enabled| {
+                checks.take("enabled", enabled.ok_or_else(|| "must be true or false".to_owned()))
+            }),
+            format: checks
+                .optional("format", self.format, |name| read_format(&name))
+                .map(Option::unwrap_or_default),
+            event_types: checks
+                .optional("event_types", self.event_types, |types| read_patterns(&types))
+                .map(Option::unwrap_or_default),
+            filter: checks.optional("filter", self.filter, read_filter),
+            headers: checks.optional("headers", self.headers, read_headers).map(Option::unwrap_or_default),
+            max_in_flight: checks
+                .optional("max_in_flight", self.max_in_flight, read_max_in_flight)
+                .map(|number| number.unwrap_or(DEFAULT_MAX_IN_FLIGHT)),
+            timeout: checks
+                .optional("timeout_ms", self.timeout_ms, read_timeout)
+                .map(|timeout| timeout.unwrap_or(DEFAULT_TIMEOUT)),
+            retry_schedule: checks
+                .optional("retry_schedule", self.retry_schedule, |delays| read_schedule(&delays)),
+            // Last, and only when all else is well: it asks the resolver.
+            url: match self.url {
+                Some(Some(text)) => checks.take("url", read_url(text, guard).await),
+                Some(None) => {
+                    checks.refuse("url", "must not be null");
+                    None
+                }
+                None => None,
+            },
+        };
+        checks.finish()?;
+        Ok(change)
+    }
+}
+
+impl WebhookChange {
+    /// Whether the webhook is to be enabled, which also ends its failing.
+    pub(super) fn enables(&self) -> bool {
+        self.enabled == Some(true)
+    }
+
+    /// Makes the change.
+    pub(super) fn apply_to(&self, webhook: &mut Webhook) {
+        fn set<T: Clone>(field: &mut T, change: Option<&T>) {
+            if let Some(value) = change {
+                field.clone_from(value);
+            }
+        }
+        set(&mut webhook.url, self.url.as_ref());
+        set(&mut webhook.name, self.name.as_ref());
+        if webhook.name.is_empty() {
+            webhook.name = default_name(&webhook.url);
+        }
+        set(&mut webhook.description, self.description.as_ref());
+        set(&mut webhook.format, self.format.as_ref());
+        set(&mut webhook.event_types, self.event_types.as_ref());
+        set(&mut webhook.filter, self.filter.as_ref());
+        set(&mut webhook.headers, self.headers.as_ref());
+        set(&mut webhook.max_in_flight, self.max_in_flight.as_ref());
+        set(&mut webhook.timeout, self.timeout.as_ref());
+        set(&mut webhook.retry_schedule, self.retry_schedule.as_ref());
+        if let Some(enabled) = self.enabled {
+            webhook.enabled = enabled;
+            // By hand now, either way.
+            webhook.disabled_reason = None;
+        }
+    }
+}
+
+/// The URL's host, cut to the length of a name.
+fn default_name(url: &str) -> String {
+    let host = url.parse::<url::Url>().ok().and_then(|url| url.host_str().map(str::to_owned));
+    let mut name = host.unwrap_or_else(|| "webhook".to_owned());
+    name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
+    name
+}
+
+/// Judges a URL by its text and by what its name resolves to now, if it does.
+async fn read_url(text: String, guard: &Guard) -> Result<String, String> {
+    let url = guard.check_url(&text)?;
+    if let (Some(url::Host::Domain(name)), Some(port)) = (url.host(), url.port_or_known_default()) {
+        let resolved = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name, port))).await;
+        if let Ok(Ok(addresses)) = resolved {
+            guard.check_addresses(addresses.map(|address| address.ip()))?;
+        }
+    }
+    Ok(url.into())
+}
+
+/// A secret of the client's own, which must fit the scheme.
+pub(in crate::routes) fn read_secret(text: &str, scheme: Scheme) -> Result<Secret, String> {
+    let secret: Secret = text.parse()?;
+    if secret.scheme() == scheme {
+        Ok(secret)
+    } else {
+        let prefix = match scheme {
+            Scheme::V1 => "whsec_",
+            Scheme::V1a => "whsk_",
+        };
+        Err(format!("must begin with {prefix} for the signature {}", scheme.as_str()))
+    }
+}
+
+fn read_format(name: &str) -> Result<Format, String> {
+    Format::parse(name).ok_or_else(|| {
+        let names: Vec<_> = Format::ALL.iter().map(|format| format.as_str()).collect();
+        format!("is {name:?}, and must be one of {}", names.join(", "))
+    })
+}
+
+fn read_patterns(types: &[String]) -> Result<Vec<Pattern>, String> {
+    if types.len() > MAX_EVENT_TYPES {
+        return Err(format!("has {} entries, and at most {MAX_EVENT_TYPES} are accepted", types.len()));
+    }
+    let mut patterns: Vec<Pattern> = Vec::with_capacity(types.len());
+    for text in types {
+        let pattern = Pattern::parse(text)?;
+        if !patterns.contains(&pattern) {
+            patterns.push(pattern);
+        }
+    }
+    Ok(patterns)
+}
+
+fn read_filter(text: String) -> Result<String, String> {
+    Filter::parse(&text).map_err(|error| format!("cannot be read {error}"))?;
+    if text.contains('\0') {
+        return Err("contains a control character".to_owned());
+    }
+    Ok(text)
+}
+
+fn read_headers(headers: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
+    if headers.len() > MAX_HEADERS {
+        return Err(format!("has {} entries, and at most {MAX_HEADERS} are accepted", headers.len()));
+    }
+    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > MAX_HEADERS_BYTES {
+        return Err(format!("has {bytes} bytes, and at most {MAX_HEADERS_BYTES} are accepted"));
+    }
+    let mut seen = Vec::with_capacity(headers.len());
+    for (name, value) in &headers {
+        let parsed = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| format!("has {name:?}, which is no name for a header"))?;
+        let lower = parsed.as_str();
+        if RESERVED_HEADERS.contains(&lower)
+            || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
+        {
+            return Err(format!("has {name:?}, which belongs to the connection or to Cuewire"));
+        }
+        if HeaderValue::from_str(value).is_err() {
+            return Err(format!("has a value of {name:?} with characters that no header may have"));
+        }
+        if seen.contains(&parsed) {
+            return Err(format!("has {name:?} twice"));
+        }
+        seen.push(parsed);
+    }
+    Ok(headers)
+}
+
+fn read_max_in_flight(number: i64) -> Result<u32, String> {
+    let number = u32::try_from(number).ok().filter(|number| (1..=MAX_MAX_IN_FLIGHT).contains(number));
+    number.ok_or_else(|| format!("must be 1 to {MAX_MAX_IN_FLIGHT}"))
+}
+
+fn read_timeout(ms: i64) -> Result<Duration, String> {
+    let timeout = u64::try_from(ms).map(Duration::from_millis).ok();
+    timeout.filter(|timeout| (MIN_TIMEOUT..=MAX_TIMEOUT).contains(timeout)).ok_or_else(|| {
+        format!("must be {} to {} milliseconds", MIN_TIMEOUT.as_millis(), MAX_TIMEOUT.as_millis())
+    })
+}
+
+fn read_schedule(delays: &[String]) -> Result<Schedule, String> {
+    Schedule::new(delays.iter().map(|delay| parse_duration(delay)).collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extract::read_json;
+
+    async fn new(json: &str) -> Result<(Webhook, Secret), String> {
+        let fields = read_json::<WebhookFields>(json.as_bytes()).map_err(|problem| format!("{problem:?}"))?;
+        let read = fields.read_new(&Guard::default(), OrganizationId::default()).await;
+        read.map_err(|problem| format!("{problem:?}"))
+    }
+
+    #[tokio::test]
+    async fn only_the_url_is_required() {
+        let (webhook, secret) = new(r#"{"url":"https://93.184.216.34/hook"}"#).await.unwrap();
+        assert_eq!(webhook.name, "93.184.216.34");
+        assert!(webhook.enabled && webhook.event_types.is_empty() && webhook.filter.is_none());
+        assert_eq!((webhook.max_in_flight, webhook.timeout.as_secs()), (16, 15));
+        assert_eq!(secret.scheme(), Scheme::V1);
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_named_field_by_field() {
+        let with = |member: &str| format!(r#"{{"url":"https://93.184.216.34/",{member}}}"#);
+        let header = |name: &str| with(&format!(r#""headers":{{"{name}":"x"}}"#));
+        for (json, field, detail) in [
+            ("{}".to_owned(), "url", "is missing"),
+            (r#"{"url":"ftp://example.com/"}"#.to_owned(), "url", "must be http or https"),
+            (r#"{"url":"http://127.0.0.1/"}"#.to_owned(), "url", "private or reserved"),
+            (with(r#""colour":"red""#), "colour", "is not known here"),
+            (with(r#""name":"a\u0000b""#), "name", "contains a control character"),
+            (with(r#""name":"""#), "name", "is empty"),
+            (with(r#""description":"a\u0000""#), "description", "contains a control character"),
+            (with(r#""format":"fax""#), "format", "must be one of standard, cloudevents"),
+            (with(r#""event_types":["recordings"]"#), "event_types", "did you mean"),
+            (with(r#""filter":"data.size >""#), "filter", "at position"),
+            (header("Host"), "headers", "belongs to the connection or to Cuewire"),
+            (header("content-type"), "headers", "belongs to"),
+            (header("Webhook-Id"), "headers", "belongs to"),
+            (header("a b"), "headers", "no name for a header"),
+            (with(r#""headers":{"X-A":"1","x-a":"2"}"#), "headers", "twice"),
+            (with(r#""headers":{"x-a":"1\n2"}"#), "headers", "no header may have"),
+            (with(r#""rate_limit_per_second":5"#), "rate_limit_per_second", "not supported yet"),
+            (with(r#""max_in_flight":0"#), "max_in_flight", "must be 1 to 256"),
+            (with(r#""timeout_ms":30001"#), "timeout_ms", "must be 100 to 30000"),
+            (with(r#""retry_schedule":["1y"]"#), "retry_schedule", "a duration is"),
+            (with(r#""signature":"v2""#), "signature", "must be v1 or v1a"),
+            (with(r#""secret":"whsk_AAAA""#), "secret", "an Ed25519 key has 32"),
+            (with(r#""secret":"hunter2""#), "secret", "must begin with"),
+        ] {
+            let error = new(&json).await.map(drop).unwrap_err();
+            assert!(
+                error.contains(&format!("field: \"{field}\"")) && error.contains(detail),
+                "{json}: {error}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_leaves_what_it_does_not_name_and_null_puts_the_default_back() {
+        let (mut webhook, _) = new(
+            r#"{"url":"https://93.184.216.34/","name":"n","filter":"id=1","timeout_ms":500,"retry_schedule":[]}"#,
+        )
+        .await
+        .unwrap();
+        webhook.disabled_reason = Some("gone".to_owned());
+        let change = |json: &'static str| async move {
+            let fields = read_json::<WebhookFields>(json.as_bytes()).unwrap();
+            fields.read_change(&Guard::default()).await
+        };
+        change(r#"{"enabled":true,"filter":null,"timeout_ms":null}"#).await.unwrap().apply_to(&mut webhook);
+        assert_eq!((webhook.name.as_str(), webhook.filter.as_deref()), ("n", None));
+        assert_eq!(webhook.timeout, DEFAULT_TIMEOUT);
+        assert_eq!(webhook.retry_schedule, Some(Schedule::new(Vec::new()).unwrap()));
+        assert_eq!(webhook.disabled_reason, None);
+        change(r#"{"name":null,"retry_schedule":null}"#).await.unwrap().apply_to(&mut webhook);
+        assert_eq!((webhook.name.as_str(), webhook.retry_schedule.clone()), ("93.184.216.34", None));
+        let refused =
+            [r#"{"signature":"v1a"}"#, r#"{"secret":"whsec_x"}"#, r#"{"url":null}"#, r#"{"enabled":null}"#];
+        for json in refused {
+            assert!(change(json).await.is_err());
+        }
+    }
+}

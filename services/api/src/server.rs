@@ -1,0 +1,85 @@
+//! The HTTP server: all routes, what surrounds every request, and the end without cutting one off.
+
+use std::any::Any;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::Api;
+use crate::error::Problem;
+use crate::extract::MAX_BODY_BYTES;
+use crate::{openapi, routes};
+
+/// Serves until the service stops, and then finishes the requests in flight.
+pub(crate) async fn serve(listener: TcpListener, api: Api) -> anyhow::Result<()> {
+    tracing::info!(address = %listener.local_addr()?, "the API is served");
+    let shutdown = api.shutdown.clone();
+    // Answers are small and whole: waiting for more of them would only make them late.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    axum::serve(listener, router(api))
+        .with_graceful_shutdown(async move { shutdown.stopped().await })
+        .await?;
+    Ok(())
+}
+
+fn router(api: Api) -> Router {
+    let (router, document) = openapi::router(routes::all()).split_for_parts();
+    router
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi::complete(document)))
+        .route("/", get(|| async { Redirect::to("/docs/") }))
+        .fallback(|| async {
+            Problem::new(StatusCode::NOT_FOUND, "there is no such route; /docs lists them")
+        })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this route does not take this method; the `Allow` header lists those it takes",
+            )
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(api.clone(), observe))
+        .with_state(api)
+}
+
+/// Counts, times and logs every request.
+async fn observe(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().to_string();
+    // Never the path itself: its ids would make a time series each.
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let span = tracing::debug_span!("request", %method, path = request.uri().path(), organization = tracing::field::Empty);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if route.starts_with("/v1/") {
+        // Answers hold secrets and keys, and are true only now.
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    }
+    let (status, elapsed) = (response.status(), started.elapsed());
+    api.metrics.requests.with_label_values(&[route.as_str(), &method, status.as_str()]).inc();
+    api.metrics.duration.with_label_values(&[route.as_str(), &method]).observe(elapsed.as_secs_f64());
+    span.in_scope(|| tracing::debug!(status = status.as_u16(), ?elapsed, "answered"));
+    response
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the layer's signature")]
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    tracing::error!(panic = message, "a handler panicked");
+    Problem::internal().into_response()
+}

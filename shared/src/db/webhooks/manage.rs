@@ -1,0 +1,203 @@
+//! Webhooks as their organization manages them: made, listed, changed, deleted, and their secrets replaced.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{WEBHOOK, read_webhook};
+use crate::db::{Database, DbError};
+use crate::ids::{OrganizationId, WebhookId};
+use crate::webhook::Webhook;
+
+/// What became of a request to replace a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RotatedSecret {
+    /// The new one signs.
+    Done,
+    /// So many are valid that no other is accepted.
+    TooMany,
+}
+
+impl Database {
+    /// Makes a webhook with its first secret, sealed. Its `number` and times are the database's.
+    /// [`DbError::Conflict`] when its organization is gone.
+    pub async fn create_webhook(&self, webhook: &Webhook, sealed: &[u8]) -> Result<Webhook, DbError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(
+                "WITH made AS (
+                     INSERT INTO webhooks (id, organization_id, name, description, url, enabled, format,
+                         event_types, filter, headers, signature, max_in_flight, timeout_ms,
+                         retry_schedule_ms)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                     RETURNING *
+                 ), signed AS (
+                     INSERT INTO secrets (id, webhook_id, sealed) SELECT $15, id, $16 FROM made
+                 )
+                 SELECT *, NULL::timestamptz AS first_failed_at FROM made",
+            )
+            .await?;
+        let row = connection
+            .query_one(
+                &statement,
+                &[
+                    &webhook.id.0,
+                    &webhook.organization.0,
+                    &webhook.name,
+                    &webhook.description,
+                    &webhook.url,
+                    &webhook.enabled,
+                    &webhook.format.as_str(),
+                    &patterns(webhook),
+                    &webhook.filter,
+                    &headers(webhook),
+                    &webhook.signature.as_str(),
+                    &(webhook.max_in_flight as i32),
+                    &(webhook.timeout.as_millis() as i32),
+                    &webhook.retry_schedule.as_ref().map(crate::retry::Schedule::to_millis),
+                    &Uuid::now_v7(),
+                    &sealed,
+                ],
+            )
+            .await?;
+        read_webhook(&row)
+    }
+
+    /// An organization's webhook, or none if it has no such one.
+    pub async fn webhook_of(
+        &self,
+        organization: OrganizationId,
+        id: WebhookId,
+    ) -> Result<Option<Webhook>, DbError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(&format!("{WEBHOOK} WHERE webhooks.id = $1 AND organization_id = $2"))
+            .await?;
+        let row = connection.query_opt(&statement, &[&id.0, &organization.0]).await?;
+        row.as_ref().map(read_webhook).transpose()
+    }
+
+    /// An organization's webhooks, the newest first: those before `before`.
+    pub async fn webhooks_of(
+        &self,
+        organization: OrganizationId,
+        before: Option<(OffsetDateTime, WebhookId)>,
+        limit: usize,
+    ) -> Result<Vec<Webhook>, DbError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(&format!(
+                "{WEBHOOK} WHERE organization_id = $1
+                   AND (created_at, webhooks.id) < (coalesce($2, 'infinity'::timestamptz), $3)
+                 ORDER BY created_at DESC, webhooks.id DESC LIMIT $4"
+            ))
+            .await?;
+        let (at, id) = before.unzip();
+        let id = id.map_or(Uuid::max(), |webhook| webhook.0);
+        let rows = connection.query(&statement, &[&organization.0, &at, &id, &(limit as i64)]).await?;
+        rows.iter().map(read_webhook).collect()
+    }
+
+    /// Writes a webhook that was read and changed, unless someone else has changed or deleted it since:
+    /// then none. With `recovered` it also counts as not failing.
+    pub async fn save_webhook(&self, webhook: &Webhook, recovered: bool) -> Result<Option<Webhook>, DbError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(
+                "WITH saved AS (
+                     UPDATE webhooks SET name = $3, description = $4, url = $5, enabled = $6,
+                         disabled_reason = $7, format = $8, event_types = $9, filter = $10, headers = $11,
+                         max_in_flight = $12, timeout_ms = $13, retry_schedule_ms = $14,
+                         updated_at = greatest(now(), updated_at + interval '1 microsecond')
+                     WHERE id = $1 AND updated_at = $2
+                     RETURNING *
+                 ), recovered AS (
+                     DELETE FROM webhook_health USING saved WHERE webhook_id = saved.id AND $15
+                 )
+                 SELECT saved.*, CASE WHEN $15 THEN NULL ELSE first_failed_at END AS first_failed_at
+                 FROM saved LEFT JOIN webhook_health ON webhook_id = saved.id",
+            )
+            .await?;
+        let row = connection
+            .query_opt(
+                &statement,
+                &[
+                    &webhook.id.0,
+                    &webhook.updated_at,
+                    &webhook.name,
+                    &webhook.description,
+                    &webhook.url,
+                    &webhook.enabled,
+                    &webhook.disabled_reason,
+                    &webhook.format.as_str(),
+                    &patterns(webhook),
+                    &webhook.filter,
+                    &headers(webhook),
+                    &(webhook.max_in_flight as i32),
+                    &(webhook.timeout.as_millis() as i32),
+                    &webhook.retry_schedule.as_ref().map(crate::retry::Schedule::to_millis),
+                    &recovered,
+                ],
+            )
+            .await?;
+        row.as_ref().map(read_webhook).transpose()
+    }
+
+    /// Deletes an organization's webhook with its secrets; whether there was one.
+    pub async fn delete_webhook(&self, organization: OrganizationId, id: WebhookId) -> Result<bool, DbError> {
+        let deleted = self
+            .connection()
+            .await?
+            .execute("DELETE FROM webhooks WHERE id = $1 AND organization_id = $2", &[&id.0, &organization.0])
+            .await?;
+        Ok(deleted > 0)
+    }
+
+    /// Adds a webhook's new secret, ends the earlier ones after `overlap`, and forgets those that have
+    /// ended. At most `max_valid` are valid at a time, the new one among them.
+    pub async fn rotate_secret(
+        &self,
+        webhook: WebhookId,
+        sealed: &[u8],
+        overlap: Duration,
+        max_valid: usize,
+    ) -> Result<RotatedSecret, DbError> {
+        let mut connection = self.connection().await?;
+        let transaction = connection.transaction().await?;
+        // One rotation of a webhook at a time: two must not both find room.
+        transaction.execute("SELECT FROM webhooks WHERE id = $1 FOR UPDATE", &[&webhook.0]).await?;
+        transaction
+            .execute("DELETE FROM secrets WHERE webhook_id = $1 AND expires_at <= now()", &[&webhook.0])
+            .await?;
+        let overlap_ms = overlap.as_millis() as i64;
+        let statement = if overlap.is_zero() {
+            "DELETE FROM secrets WHERE webhook_id = $1 AND $2 = 0::bigint"
+        } else {
+            "UPDATE secrets SET expires_at = least(expires_at, now() + $2::bigint * interval '1 ms')
+             WHERE webhook_id = $1"
+        };
+        let earlier = transaction.execute(statement, &[&webhook.0, &overlap_ms]).await?;
+        if !overlap.is_zero() && earlier as usize >= max_valid {
+            return Ok(RotatedSecret::TooMany);
+        }
+        transaction
+            .execute(
+                "INSERT INTO secrets (id, webhook_id, sealed, created_at)
+                 VALUES ($1, $2, $3, clock_timestamp())",
+                &[&Uuid::now_v7(), &webhook.0, &sealed],
+            )
+            .await?;
+        transaction.commit().await?;
+        Ok(RotatedSecret::Done)
+    }
+}
+
+fn patterns(webhook: &Webhook) -> Vec<&str> {
+    webhook.event_types.iter().map(crate::webhook::Pattern::as_str).collect()
+}
+
+fn headers(webhook: &Webhook) -> serde_json::Value {
+    let members = webhook.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into()));
+    serde_json::Value::Object(members.collect())
+}

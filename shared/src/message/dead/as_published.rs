@@ -1,0 +1,352 @@
+//! Dead letters that come to the reaper as they were published, since it was the broker that gave them up:
+//! those that a queue delivered too often, and those that matched no binding.
+
+use lapin::types::{AMQPValue, FieldTable};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{DeadDelivery, DeadMessage};
+use crate::amqp::Received;
+use crate::amqp::topology::{DEAD, DELIVERIES};
+use crate::delivery::Reason;
+use crate::ids::DeadLetterId;
+use crate::message::redrive::REDRIVEN;
+use crate::message::{CLOUDEVENTS_JSON, DeliveryMessage, HeadersIn, event};
+
+/// Namespace of the ids that are computed from a message (a random UUID, fixed for ever).
+const MESSAGE_NAMESPACE: Uuid = Uuid::from_u128(0x0c9e_52d7_41fa_4f0b_a6b3_7d18_e92c_5af4);
+
+impl DeadMessage {
+    /// A message that a queue gave up for having been delivered too often: it is still as it was published.
+    pub(super) fn over_delivery_limit(received: &Received, death: Death) -> Self {
+        let as_published = Received {
+            queue: received.queue.clone(),
+            exchange: death.exchange,
+            routing_key: death.routing_key,
+            redelivered: received.redelivered,
+            properties: received.properties.clone(),
+            body: received.body.clone(),
+        };
+        let mut dead = Self::as_received(&as_published, Reason::Poison);
+        dead.detail = format!("the queue {:?} gave it up for having been delivered too often", death.queue);
+        dead.died_at = death.at;
+        let is_sendable = dead.understand(&as_published);
+        let is_back = HeadersIn::of(received).get(REDRIVEN).is_some();
+        if is_back {
+            dead.detail += ", as when it was first sent";
+        }
+        dead.redrive = is_sendable && !is_back;
+        dead
+    }
+
+    /// A message that matched no binding.
+    pub(super) fn unrouted(received: &Received) -> Self {
+        let (exchange, key) = (&received.exchange, &received.routing_key);
+        let mut dead = Self::as_received(received, Reason::Unrouted);
+        dead.detail = format!("no queue takes the key {key:?} of the exchange {exchange:?}");
+        dead.understand(received);
+        dead
+    }
+
+    /// Finds out what a message is that is still as it was published: a delivery or an event. Whether it is
+    /// one that can be sent again.
+    fn understand(&mut self, as_published: &Received) -> bool {
+        let is_sendable = if as_published.exchange == DELIVERIES {
+            self.understand_delivery(as_published)
+        } else {
+            self.understand_event(as_published)
+        };
+        if self.delivery.is_none() {
+            self.id = id_of_message(as_published, self.died_at).unwrap_or(self.id);
+        }
+        is_sendable
+    }
+
+    fn understand_delivery(&mut self, as_published: &Received) -> bool {
+        let Ok(message) = DeliveryMessage::read(as_published) else { return false };
+        let DeliveryMessage { delivery, organization, webhook, round, reply, .. } = message;
+        self.id = DeadLetterId::of(delivery, round);
+        self.delivery = Some(DeadDelivery { delivery, organization, webhook, round, last_attempt: None });
+        // Nobody waits for a test call any more.
+        reply.is_none()
+    }
+
+    fn understand_event(&mut self, as_published: &Received) -> bool {
+        let Ok(message) = event::read(as_published) else { return false };
+        self.category = message.event.event_type.category().to_owned();
+        self.body = message.json;
+        self.content_type = Some(CLOUDEVENTS_JSON.to_owned());
+        self.first.0 = message.exchange;
+        true
+    }
+}
+
+/// The id of the record of a message that has no id of ours, so that burying it twice makes one. None where
+/// two messages could not be told apart.
+fn id_of_message(as_published: &Received, died_at: Option<OffsetDateTime>) -> Option<DeadLetterId> {
+    let Received { exchange, routing_key, properties, body, .. } = as_published;
+    let message_id = properties.message_id().as_ref()?.as_str();
+    let died_at = died_at.map_or(0, OffsetDateTime::unix_timestamp).to_be_bytes();
+    let mut name =
+        Vec::with_capacity(64 + exchange.len() + routing_key.len() + message_id.len() + body.len());
+    for part in [&died_at, exchange.as_bytes(), routing_key.as_bytes(), message_id.as_bytes(), body] {
+        name.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        name.extend_from_slice(part);
+    }
+    Some(DeadLetterId(Uuid::new_v5(&MESSAGE_NAMESPACE, &name)))
+}
+
+/// How the broker says that a queue gave a message up: one table of the header `x-death`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Death {
+    queue: String,
+    /// Where it had been published to.
+    exchange: String,
+    routing_key: String,
+    at: Option<OffsetDateTime>,
+}
+
+impl Death {
+    /// The latest death, if it was by the delivery limit. Earlier ones, of delayed queues, follow it; deaths
+    /// in our own queue come before it when an operator has moved a message back from `parking`.
+    pub(super) fn by_delivery_limit(headers: HeadersIn<'_>) -> Option<Self> {
+        let Some(AMQPValue::FieldArray(deaths)) = headers.get("x-death") else { return None };
+        let of_others = |death: &&FieldTable| text_in(death, "exchange").is_none_or(|name| name != DEAD);
+        let latest = deaths.as_slice().iter().filter_map(AMQPValue::as_field_table).find(of_others)?;
+        if text_in(latest, "reason")? != "delivery_limit" {
+            return None;
+        }
+        let routing_keys = latest.inner().get("routing-keys")?.as_array()?;
+        let at = latest.inner().get("time").and_then(AMQPValue::as_timestamp);
+        Some(Self {
+            queue: text_in(latest, "queue")?,
+            exchange: text_in(latest, "exchange")?,
+            routing_key: routing_keys.as_slice().first()?.as_long_string()?.to_string(),
+            at: at.and_then(|at| OffsetDateTime::from_unix_timestamp(i64::try_from(at).ok()?).ok()),
+        })
+    }
+}
+
+fn text_in(table: &FieldTable, name: &str) -> Option<String> {
+    table.inner().get(name)?.as_long_string().map(ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use lapin::BasicProperties;
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::amqp::consumer::Content;
+    use crate::amqp::topology::{EVENTS, Lane, REAPER_DEAD, REAPER_UNROUTED};
+    use crate::amqp::{Publication, Received};
+    use crate::ids::{OrganizationId, Round, WebhookId};
+    use crate::message::delivery::NewDelivery;
+    use crate::message::{EventMessage, Redrive};
+
+    const NOW: OffsetDateTime = datetime!(2026-01-31 09:30:00 UTC);
+    const EVENT: &[u8] = br#"{"id":"1","source":"s","type":"recordings.completed","data":{"b":1,"a":2}}"#;
+
+    fn text(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.into())
+    }
+
+    fn table(fields: &[(&str, AMQPValue)]) -> AMQPValue {
+        let mut table = FieldTable::default();
+        for (name, value) in fields {
+            table.insert((*name).into(), value.clone());
+        }
+        AMQPValue::FieldTable(table)
+    }
+
+    /// An entry of `x-death` as RabbitMQ 3.10 writes it.
+    fn death(reason: &str, queue: &str, exchange: &str, routing_key: &str) -> AMQPValue {
+        table(&[
+            ("count", AMQPValue::LongLongInt(1)),
+            ("reason", text(reason)),
+            ("queue", text(queue)),
+            ("time", AMQPValue::Timestamp(NOW.unix_timestamp() as u64)),
+            ("exchange", text(exchange)),
+            ("routing-keys", AMQPValue::FieldArray(vec![text(routing_key), text("cc")].into())),
+        ])
+    }
+
+    /// A message as the reaper gets it, with these deaths behind it.
+    fn arrived(queue: &str, publication: Publication, deaths: Vec<AMQPValue>) -> Received {
+        let by_the_broker = !deaths.is_empty();
+        let mut headers = publication.headers;
+        if by_the_broker {
+            headers.insert("x-death".into(), AMQPValue::FieldArray(deaths.into()));
+        }
+        let (exchange, routing_key) = if by_the_broker {
+            (DEAD.to_owned(), "unknown.poison".to_owned())
+        } else {
+            (publication.exchange, publication.routing_key)
+        };
+        Received {
+            queue: queue.into(),
+            exchange,
+            routing_key,
+            redelivered: false,
+            properties: BasicProperties::default()
+                .with_message_id(publication.message_id.into())
+                .with_content_type(publication.content_type.into())
+                .with_headers(headers),
+            body: publication.body,
+        }
+    }
+
+    fn decode(received: &Received) -> DeadMessage {
+        DeadMessage::decode(received).unwrap()
+    }
+
+    fn delivery() -> DeliveryMessage {
+        let new = NewDelivery {
+            organization: OrganizationId::new(),
+            webhook: WebhookId::new(),
+            source: "s",
+            event_id: "1",
+            category: "recordings",
+            event: Bytes::from_static(EVENT),
+        };
+        DeliveryMessage::first(new, Round::FIRST, Lane::Fresh, NOW)
+    }
+
+    /// What the record of this dead letter is sent again with.
+    fn redrive(dead: DeadMessage) -> Redrive {
+        Redrive {
+            id: dead.id,
+            delivery: dead.delivery,
+            exchange: dead.first.0,
+            source: "s".to_owned(),
+            event_id: "1".to_owned(),
+            event_type: "recordings.completed".to_owned(),
+            category: dead.category,
+            event: dead.body,
+        }
+    }
+
+    #[test]
+    fn a_delivery_given_up_by_its_queue_is_redriven_once_and_then_stays_dead() {
+        let message = delivery();
+        let key = message.publication().routing_key;
+        // It had waited in a delayed queue before.
+        let deaths = || {
+            vec![
+                death("delivery_limit", "sender.fresh.0.v1", DELIVERIES, &key),
+                death("expired", "retry.1s.v1", "retry.1s", &key),
+            ]
+        };
+        let dead = decode(&arrived(REAPER_DEAD, message.publication(), deaths()));
+        assert_eq!(dead.reason, Reason::Poison);
+        assert_eq!(dead.id, DeadLetterId::of(message.delivery, Round::FIRST));
+        assert_eq!(dead.first, (DELIVERIES.to_owned(), key.clone()));
+        assert_eq!((dead.category.as_str(), dead.died_at), ("recordings", Some(NOW)));
+        assert!(dead.redrive);
+
+        let again = redrive(dead).unasked(NOW);
+        assert_eq!(again.message_id, message.delivery.to_string());
+        let dead = decode(&arrived(REAPER_DEAD, again, deaths()));
+        let round = dead.delivery.as_ref().unwrap().round;
+        assert_ne!(round, Round::FIRST);
+        assert_eq!(dead.id, DeadLetterId::of(message.delivery, round));
+        assert!(!dead.redrive, "{}", dead.detail);
+    }
+
+    #[test]
+    fn a_redrive_that_is_repeated_is_the_same_round() {
+        let deaths = vec![death("delivery_limit", "q", DELIVERIES, "recordings.due.07")];
+        let redrive = redrive(decode(&arrived(REAPER_DEAD, delivery().publication(), deaths)));
+        let header = |publication: Publication| publication.headers.inner().get("cuewire-round").cloned();
+        let round = header(redrive.unasked(NOW));
+        assert!(round.is_some());
+        assert_eq!(round, header(redrive.unasked(NOW)));
+        assert_ne!(round, header(redrive.publication(Round::new(), NOW)));
+    }
+
+    #[test]
+    fn a_test_call_given_up_by_its_queue_is_not_redriven() {
+        let deaths = vec![death("delivery_limit", "q", DELIVERIES, "recordings.fresh.07")];
+        let mut received = arrived(REAPER_DEAD, delivery().publication(), deaths);
+        received.properties = received.properties.with_reply_to("q".into()).with_correlation_id("1".into());
+        let dead = decode(&received);
+        assert!(dead.delivery.is_some() && !dead.redrive);
+    }
+
+    #[test]
+    fn an_event_given_up_by_its_queue_comes_back_with_its_publisher() {
+        let published = Publication {
+            exchange: "events.in.acme".to_owned(),
+            routing_key: "recordings.completed".to_owned(),
+            message_id: "m".to_owned(),
+            content_type: "image/png".to_owned(),
+            headers: {
+                let mut headers = FieldTable::default();
+                for (name, value) in [("ce-id", "1"), ("ce-source", "s"), ("ce-type", "recordings.completed")]
+                {
+                    headers.insert(name.into(), text(value));
+                }
+                headers
+            },
+            reply: None,
+            body: Bytes::from_static(b"\x89PNG"),
+        };
+        let deaths =
+            vec![death("delivery_limit", "router.events.v1", "events.in.acme", "recordings.completed")];
+        let received = arrived(REAPER_DEAD, published, deaths);
+        let dead = decode(&received);
+        assert!(dead.redrive && dead.delivery.is_none());
+        assert_eq!(dead.content_type.as_deref(), Some(CLOUDEVENTS_JSON));
+        assert_eq!(dead.id, decode(&received).id);
+
+        let again = redrive(dead).unasked(NOW);
+        assert_eq!(again.exchange, EVENTS);
+        let read = EventMessage::decode(&arrived("router.events.v1", again.clone(), vec![])).unwrap();
+        assert!(read.again);
+        assert_eq!(read.exchange, "events.in.acme");
+        // Nobody but us may say so.
+        let forged = Publication { exchange: "events.in.other".to_owned(), ..again };
+        let read = EventMessage::decode(&arrived("router.events.v1", forged, vec![])).unwrap();
+        assert!(!read.again);
+        assert_eq!(read.exchange, "events.in.other");
+    }
+
+    #[test]
+    fn what_is_neither_event_nor_delivery_is_kept_whole_and_not_redriven() {
+        let mut publication = delivery().publication();
+        publication.headers = FieldTable::default();
+        let deaths = vec![death("delivery_limit", "sender.fresh.0.v1", DELIVERIES, "recordings.fresh.07")];
+        let dead = decode(&arrived(REAPER_DEAD, publication, deaths));
+        assert!(dead.delivery.is_none() && !dead.redrive);
+        assert_eq!(dead.body, EVENT);
+    }
+
+    #[test]
+    fn a_message_of_ours_that_was_parked_and_moved_back_is_read_as_what_it_was() {
+        let dead = DeadMessage::of_delivery(&delivery(), Reason::Gone, "gone".to_owned(), None);
+        let id = dead.id;
+        let deaths = vec![death("delivery_limit", REAPER_DEAD, DEAD, "recordings.gone")];
+        let read = decode(&arrived(REAPER_DEAD, dead.publication(), deaths));
+        assert_eq!((read.id, read.reason, read.redrive), (id, Reason::Gone, false));
+    }
+
+    #[test]
+    fn a_death_proves_nothing_where_anybody_may_publish() {
+        let forged = death("delivery_limit", "router.events.v1", EVENTS, "recordings.completed");
+        let mut received = arrived(REAPER_UNROUTED, delivery().publication(), vec![forged]);
+        received.exchange = "events.in.acme".to_owned();
+        let dead = decode(&received);
+        assert_eq!((dead.reason, dead.redrive), (Reason::Unrouted, false));
+        assert_eq!(dead.first.0, "events.in.acme");
+    }
+
+    #[test]
+    fn an_unrouted_delivery_is_recorded_as_the_delivery_it_is() {
+        let message = delivery();
+        let dead = decode(&arrived(REAPER_UNROUTED, message.publication(), vec![]));
+        assert_eq!(dead.reason, Reason::Unrouted);
+        assert_eq!(dead.id, DeadLetterId::of(message.delivery, message.round));
+        assert!(!dead.redrive);
+    }
+}
