@@ -14,7 +14,6 @@ use time::OffsetDateTime;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::wait::PATIENCE;
 
@@ -132,12 +131,11 @@ impl Answer {
 
 type Script = dyn Fn(&Request, &[Request]) -> Answer + Send + Sync;
 
-/// A running server, until it is dropped.
+/// A running server. It goes on when this is dropped, so that what arrives at a test's end is answered too.
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
     shared: Arc<Shared>,
-    _accepting: AbortOnDropHandle<()>,
 }
 
 struct Shared {
@@ -176,8 +174,8 @@ impl Receiver {
             count: watch::Sender::new(0),
             in_flight: AtomicUsize::new(0),
         });
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Self { address, shared, _accepting: AbortOnDropHandle::new(accepting) }
+        tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Self { address, shared }
     }
 
     /// The URL of a path of this receiver.

@@ -116,17 +116,25 @@ impl Running {
         }
     }
 
-    /// The value of a metric without labels.
-    pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
+    /// Whether it has started to connect to all that it needs, and has it.
+    pub(crate) async fn is_ready(&self) -> bool {
+        // A service that has only begun to start lacks nothing yet. This part every service has, and it is
+        // among the last to be added.
+        let publisher = "component=\"publisher\"";
+        self.metric("cuewire_connected", publisher).await == Some(1.0) && self.missing().await.is_none()
+    }
+
+    /// The value of a metric, the first whose labels contain `labels`.
+    pub(crate) async fn metric(&self, name: &str, labels: &str) -> Option<f64> {
         let text = match self {
             Self::Task(task) => TextEncoder::new().encode_to_string(&task.registry.gather()).ok()?,
             Self::Process(process) => process.scrape().await?,
         };
-        let mut values = text.lines().filter_map(|line| {
+        text.lines().find_map(|line| {
             let (metric, value) = line.rsplit_once(' ')?;
-            (metric.split('{').next()? == name).then(|| value.parse::<f64>().ok())?
-        });
-        values.next()
+            let (found, its_labels) = metric.split_once('{').unwrap_or((metric, ""));
+            (found == name && its_labels.contains(labels)).then(|| value.parse().ok())?
+        })
     }
 
     /// Tells it to stop, waits until it has, and makes sure that it did so in good order.

@@ -203,7 +203,7 @@ impl System {
     pub async fn ready(&self) {
         within(Duration::from_secs(60), "every service is ready", async || {
             for running in self.running.lock().await.iter() {
-                if running.missing().await.is_some() {
+                if !running.is_ready().await {
                     return None;
                 }
             }
@@ -348,7 +348,7 @@ impl System {
         until("every router knows every webhook", async || {
             for running in self.running.lock().await.iter() {
                 if running.service() == Service::Router
-                    && running.metric("cuewire_router_webhooks").await != Some(count as f64)
+                    && running.metric("cuewire_router_webhooks", "").await != Some(count as f64)
                 {
                     return None;
                 }
@@ -356,17 +356,6 @@ impl System {
             Some(())
         })
         .await;
-    }
-
-    /// The value of a metric, summed over the replicas of a service.
-    pub async fn metric(&self, service: Service, name: &str) -> f64 {
-        let mut sum = 0.0;
-        for running in self.running.lock().await.iter() {
-            if running.service() == service {
-                sum += running.metric(name).await.unwrap_or_default();
-            }
-        }
-        sum
     }
 }
 

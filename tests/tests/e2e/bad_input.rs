@@ -158,7 +158,7 @@ fn an_event_over_http_that_is_not_right_is_refused_with_the_field_and_the_reason
             (403, json_type, event(json!({"organization": "somebody-else"})), "organization"),
             (413, json_type, large, "262144"),
             (413, json_type, many.to_string(), "1000"),
-            (415, "text/plain", "hello".to_owned(), "content type"),
+            (415, "text/plain", "hello".to_owned(), "application/cloudevents+json"),
         ] {
             let detail = api.body(Method::POST, "/v1/events", content_type, body).await.problem(status);
             let plain = detail.replace(',', "").to_lowercase();

@@ -26,11 +26,11 @@ async fn routes(api: &Client) -> Vec<Route> {
             if !matches!(method.as_str(), "GET" | "POST" | "PATCH" | "PUT" | "DELETE") {
                 continue;
             }
-            let content = &operation["requestBody"]["content"];
-            let example = content.as_object().and_then(|types| {
-                let body = types.get("application/json").or_else(|| types.values().next())?;
-                let one = body.get("example").cloned();
-                one.or_else(|| body["examples"].as_object()?.values().next()?.get("value").cloned())
+            let content = operation["requestBody"]["content"].as_object();
+            let example = content.map(|types| {
+                let body = types.get("application/json").or_else(|| types.values().next()).unwrap();
+                let example = example(&document, body).or_else(|| example(&document, &body["schema"]));
+                example.unwrap_or_else(|| panic!("{method} {path} has no example of its body"))
             });
             let security = operation.get("security").or_else(|| document.get("security"));
             let guarded = security.is_some_and(|all| all.as_array().is_some_and(|all| !all.is_empty()));
@@ -40,15 +40,33 @@ async fn routes(api: &Client) -> Vec<Route> {
     routes
 }
 
-/// What the parameters of a route stand for, with one organization's things.
+/// The example of a body or of a schema, which may be the example of what it refers to.
+fn example(document: &Value, of: &Value) -> Option<Value> {
+    if let Some(reference) = of["$ref"].as_str() {
+        return example(document, document.pointer(reference.trim_start_matches('#'))?);
+    }
+    if of["type"] == "object" && of.get("properties").is_none() {
+        return Some(json!({}));
+    }
+    let named = || of["examples"].as_object()?.values().next()?.get("value");
+    let listed = || of["examples"].as_array()?.first();
+    of.get("example").or_else(named).or_else(listed).cloned()
+}
+
+/// The route's path with one organization's things for its parameters, each known by the path before it.
 fn filled(route: &Route, things: &HashMap<&'static str, String>) -> String {
-    let Some((before, after)) = route.path.split_once('{') else { return route.path.clone() };
-    let (_, rest) = after.split_once('}').unwrap();
-    assert!(!rest.contains('{'), "teach this test what the parameters of {} are", route.path);
-    let thing = things.get(before).unwrap_or_else(|| {
-        panic!("teach this test what the parameter of {} is: {before:?} is not known", route.path)
-    });
-    format!("{before}{thing}{rest}")
+    let mut path = String::new();
+    let mut at = 0;
+    while let Some(length) = route.path[at..].find('{') {
+        let before = &route.path[..at + length];
+        let thing = things
+            .get(before)
+            .unwrap_or_else(|| panic!("teach this test what follows {before:?} in the route {}", route.path));
+        path.push_str(&route.path[at..at + length]);
+        path.push_str(thing);
+        at += length + route.path[at + length..].find('}').unwrap() + 1;
+    }
+    path + &route.path[at..]
 }
 
 async fn call(api: &Client, route: &Route, path: &str) -> Reply {
@@ -70,13 +88,15 @@ async fn things(system: &System, organization: &Organization<'_>) -> HashMap<&'s
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let keys = organization.admin.get("/v1/api-keys").await.expect(200);
     let (letter_id, delivery) = (text(&letter["id"]), text(&letter["delivery_id"]));
+    let key = text(&keys["data"][0]["id"]);
     HashMap::from([
         ("/v1/organizations/", organization.id.clone()),
         ("/v1/webhooks/", webhook.id),
         ("/v1/events/", text(&event["id"])),
         ("/v1/deliveries/", delivery),
         ("/v1/dead-letters/", letter_id),
-        ("/v1/api-keys/", text(&keys["data"][0]["id"])),
+        ("/v1/api-keys/", key.clone()),
+        ("/v1/organizations/{id}/api-keys/", key),
     ])
 }
 
