@@ -261,6 +261,7 @@ fn default_name(url: &str) -> String {
 
 /// Judges a URL by its text and by what its name resolves to now, if it does.
 async fn read_url(text: String, guard: &Guard) -> Result<String, String> {
+    let text = line(text, usize::MAX)?;
     let url = guard.check_url(&text)?;
     if let (Some(url::Host::Domain(name)), Some(port)) = (url.host(), url.port_or_known_default()) {
         let resolved = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name, port))).await;
@@ -268,7 +269,8 @@ async fn read_url(text: String, guard: &Guard) -> Result<String, String> {
             guard.check_addresses(addresses.map(|address| address.ip()))?;
         }
     }
-    Ok(url.into())
+    // As it was written: the client knows it again, and the sender reads it the same way.
+    Ok(text)
 }
 
 /// A secret of the client's own, which must fit the scheme.
