@@ -27,6 +27,7 @@ pub const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
 struct HeadersOut(FieldTable);
 
 impl HeadersOut {
+    #[allow(clippy::needless_pass_by_value, reason = "callers hand over ids and texts alike")]
     fn text(mut self, name: &str, value: impl ToString) -> Self {
         self.0.insert(name.into(), AMQPValue::LongString(LongString::from(value.to_string())));
         self

@@ -62,14 +62,14 @@ impl Context {
     /// the number of queues. `None` when the service is to stop before that.
     pub async fn prepare(&self) -> anyhow::Result<Option<()>> {
         let component = self.health.component("database");
-        let mut pause = Backoff::new();
+        let mut backoff = Backoff::new();
         let migrate = async {
             loop {
                 match self.database.migrate().await {
                     Err(DbError::Unavailable(error)) => {
                         component.down(&error);
                         tracing::warn!(%error, "waiting for the database");
-                        tokio::time::sleep(pause.next()).await;
+                        tokio::time::sleep(backoff.pause()).await;
                     }
                     result => return result,
                 }

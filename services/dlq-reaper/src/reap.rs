@@ -104,7 +104,7 @@ impl Reaper {
     /// Records letters in one statement, when the database is there.
     async fn record(&self, letters: &[Burial<'_>]) -> Result<(), Setback> {
         let started = Instant::now();
-        let mut pause = Backoff::new();
+        let mut backoff = Backoff::new();
         loop {
             let error = match self.database.bury(letters).await {
                 Ok(new) => {
@@ -115,7 +115,7 @@ impl Reaper {
                 Err(DbError::Unfit(reason)) => return Err(Setback::Unfit(reason)),
                 Err(error) => error,
             };
-            let wait = pause.next();
+            let wait = backoff.pause();
             tracing::warn!(%error, letters = letters.len(), ?wait, "dead letters wait for the database");
             self.shutdown.run_until_stopped(tokio::time::sleep(wait)).await.ok_or(Setback::Stopping)?;
         }

@@ -86,7 +86,7 @@ impl Directory {
 
     /// Reads again what has changed, until the database answers.
     async fn apply(&self, change: Change) {
-        let mut pause = Backoff::new();
+        let mut backoff = Backoff::new();
         loop {
             let result = match change {
                 Change::Everything => self.load().await,
@@ -96,7 +96,7 @@ impl Directory {
                 Ok(()) => return,
                 Err(error) => {
                     tracing::warn!(%error, ?change, "a change of configuration waits for the database");
-                    tokio::time::sleep(pause.next()).await;
+                    tokio::time::sleep(backoff.pause()).await;
                 }
             }
         }

@@ -250,12 +250,12 @@ async fn until_it_answers<T, Fut>(mut ask: impl FnMut() -> Fut) -> T
 where
     Fut: Future<Output = Result<T, DbError>>,
 {
-    let mut pause = Backoff::new();
+    let mut backoff = Backoff::new();
     loop {
         match ask().await {
             Ok(answer) => return answer,
             Err(error) => {
-                let wait = pause.next();
+                let wait = backoff.pause();
                 tracing::warn!(%error, ?wait, "events wait for the database");
                 tokio::time::sleep(wait).await;
             }

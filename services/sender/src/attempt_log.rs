@@ -105,11 +105,11 @@ pub async fn until_it_answers<T, Fut>(mut ask: impl FnMut() -> Fut) -> Result<T,
 where
     Fut: Future<Output = Result<T, DbError>>,
 {
-    let mut pause = Backoff::new();
+    let mut backoff = Backoff::new();
     loop {
         match ask().await {
             Err(error @ (DbError::Unavailable(_) | DbError::Refused(_) | DbError::NoPartition)) => {
-                let wait = pause.next();
+                let wait = backoff.pause();
                 tracing::warn!(%error, ?wait, "deliveries wait for the database");
                 tokio::time::sleep(wait).await;
             }

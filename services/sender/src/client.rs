@@ -119,7 +119,7 @@ fn failure(error: &reqwest::Error) -> Outcome {
     let causes = || std::iter::successors(error.source(), cause);
     // The innermost cause says what happened; the outer ones repeat the URL.
     let innermost = causes().last().map_or_else(|| error.to_string(), ToString::to_string);
-    if causes().any(|cause| cause.is::<Forbidden>()) {
+    if causes().any(<dyn std::error::Error + 'static>::is::<Forbidden>) {
         return Outcome::Failed { kind: Failure::Blocked, error: innermost };
     }
     let (kind, what) = if error.is_timeout() {

@@ -59,7 +59,7 @@ enum Step {
     /// It is done.
     Done,
     /// It waits in the delayed queues until this time.
-    Wait(DeliveryMessage, OffsetDateTime, &'static str),
+    Wait(Box<DeliveryMessage>, OffsetDateTime, &'static str),
     /// It is a dead letter.
     Bury(Box<DeadMessage>),
 }
@@ -98,7 +98,7 @@ impl Sender {
         if let Some(at) = delivery.not_before
             && !self.hold(&delivery, at, settlement).await?
         {
-            return Ok(Step::Wait(delivery, at, "early"));
+            return Ok(Step::Wait(Box::new(delivery), at, "early"));
         }
         let target = match self.until_told(settlement, self.find_target(&delivery)).await? {
             Ok(target) => target,
@@ -111,7 +111,7 @@ impl Sender {
         if (redelivered || delivery.lane != Lane::Fresh)
             && let Some(recorded) = self.until_told(settlement, self.log.look_up(delivery.key())).await?
         {
-            return Ok(self.after_a_copy(delivery, redelivered, recorded));
+            return Ok(self.after_a_copy(delivery, redelivered, &recorded));
         }
         let permit = if is_test {
             None
@@ -121,7 +121,7 @@ impl Sender {
                 Admission::Go(permit) => Some(permit),
                 Admission::Park(wait) => {
                     let at = OffsetDateTime::now_utc() + wait;
-                    return Ok(Step::Wait(delivery.parked(at), at, "busy"));
+                    return Ok(Step::Wait(Box::new(delivery.parked(at)), at, "busy"));
                 }
             }
         };
@@ -206,7 +206,7 @@ impl Sender {
         self.note_health(target, &attempt).await;
         Ok(match attempt.state {
             State::Delivered => Step::Done,
-            State::Retrying(at) => Step::Wait(delivery.next(at), at, "retry"),
+            State::Retrying(at) => Step::Wait(Box::new(delivery.next(at)), at, "retry"),
             State::Dead(reason) => {
                 let detail = attempt.error().unwrap_or_default();
                 self.bury(&delivery, reason, detail, Some(attempt.summary()))
@@ -215,7 +215,7 @@ impl Sender {
     }
 
     /// The attempt of this message is on record: another copy of the message made it.
-    fn after_a_copy(&self, delivery: DeliveryMessage, redelivered: bool, recorded: RecordedAttempt) -> Step {
+    fn after_a_copy(&self, delivery: DeliveryMessage, redelivered: bool, recorded: &RecordedAttempt) -> Step {
         let action = if redelivered { "continued" } else { "left" };
         self.metrics.copies.with_label_values(&[action]).inc();
         if !redelivered || delivery.reply.is_some() {
@@ -224,7 +224,7 @@ impl Sender {
         }
         match recorded.state {
             State::Delivered => Step::Done,
-            State::Retrying(at) => Step::Wait(delivery.next(at), at, "retry"),
+            State::Retrying(at) => Step::Wait(Box::new(delivery.next(at)), at, "retry"),
             State::Dead(reason) => {
                 let detail = recorded.error.clone().unwrap_or_default();
                 self.bury(&delivery, reason, detail, Some(recorded.summary()))
@@ -256,7 +256,7 @@ impl Sender {
 
     /// Puts the delivery into the tier that fits; when that is full, into the next longer one.
     async fn park(&self, delivery: &DeliveryMessage, at: OffsetDateTime) {
-        let mut pause = Backoff::new();
+        let mut backoff = Backoff::new();
         let mut full: Option<Tier> = None;
         loop {
             let publication = match (full, retry::wait(left_until(at))) {
@@ -272,7 +272,7 @@ impl Sender {
                 }
                 Err(error) => tracing::debug!(%error, "parking again"),
             }
-            tokio::time::sleep(pause.next()).await;
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 

@@ -159,10 +159,10 @@ impl Gate {
             Ok(queued) => queued,
             Err(place) => return Admission::Park(place),
         };
-        let slot = match tokio::time::timeout(NEAR, Arc::clone(&queued.slots).acquire_owned()).await {
-            Ok(Ok(slot)) => slot,
+        let turn = Arc::clone(&queued.slots).acquire_owned();
+        let Ok(Ok(slot)) = tokio::time::timeout(NEAR, turn).await else {
             // The turn was not as near as it seemed.
-            Ok(Err(_)) | Err(_) => return Admission::Park(queued.take_place()),
+            return Admission::Park(queued.take_place());
         };
         Admission::Go(queued.start(slot))
     }

@@ -42,7 +42,7 @@ impl Broker {
         F: FnMut(Connection) -> Fut,
         Fut: Future<Output = lapin::Result<()>>,
     {
-        let mut pause = Backoff::new();
+        let mut backoff = Backoff::new();
         while !shutdown.is_stopped() {
             let started = Instant::now();
             let result = match shutdown.run_until_stopped(self.open(component.name())).await {
@@ -60,9 +60,9 @@ impl Broker {
                 result.err().map_or_else(|| "the session ended".to_owned(), |error| error.to_string());
             component.down(&error);
             if started.elapsed() > HEALTHY_AFTER {
-                pause = Backoff::new();
+                backoff = Backoff::new();
             }
-            let wait = pause.next();
+            let wait = backoff.pause();
             tracing::warn!(component = component.name(), %error, ?wait, "lost the broker; connecting again");
             shutdown.run_until_stopped(tokio::time::sleep(wait)).await;
         }
@@ -119,7 +119,7 @@ impl Backoff {
     }
 
     /// The next pause: half to all of a length that doubles.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let length = self.0;
         self.0 = (length * 2).min(LONGEST_PAUSE);
         length.mul_f64(rand::rng().random_range(0.5..=1.0))

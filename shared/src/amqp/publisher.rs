@@ -94,9 +94,9 @@ impl Publisher {
 
     /// Publishes until the broker has it. Gives up only when the caller drops the future.
     pub async fn publish_until_confirmed(&self, publication: &Publication) {
-        let mut pause = Backoff::new();
+        let mut backoff = Backoff::new();
         while let Err(error) = self.publish(publication.clone()).await {
-            let wait = pause.next();
+            let wait = backoff.pause();
             let Publication { exchange, routing_key, .. } = publication;
             tracing::debug!(%error, %exchange, %routing_key, ?wait, "publishing again");
             tokio::time::sleep(wait).await;

@@ -4,6 +4,7 @@
 //! JSON. How far the retry schedule has gone travels here, not in the database.
 
 use bytes::Bytes;
+use lapin::types::ShortString;
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
@@ -169,7 +170,7 @@ impl DeliveryMessage {
     pub(super) fn read(received: &Received) -> Result<Self, String> {
         let headers = HeadersIn::of(received);
         let properties = &received.properties;
-        let id = properties.message_id().as_ref().map(|id| id.as_str());
+        let id = properties.message_id().as_ref().map(ShortString::as_str);
         let reply = match (properties.reply_to(), properties.correlation_id()) {
             (Some(queue), Some(correlation_id)) => {
                 Some(ReplyTo { queue: queue.to_string(), correlation_id: correlation_id.to_string() })

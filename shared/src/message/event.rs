@@ -5,7 +5,7 @@
 //! in headers named `ce-…`, `cloudEvents:…` or `cloudEvents_…`.
 
 use bytes::Bytes;
-use lapin::types::AMQPValue;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use uuid::Uuid;
 
 use super::dead::FIRST_EXCHANGE;
@@ -83,7 +83,7 @@ impl Content for EventMessage {
 /// Reads a message of `events`, or of a publisher's exchange; the error is a sentence.
 pub(super) fn read(received: &Received) -> Result<EventMessage, String> {
     let headers = HeadersIn::of(received);
-    let content_type = received.properties.content_type().as_ref().map(|text| text.as_str());
+    let content_type = received.properties.content_type().as_ref().map(ShortString::as_str);
     let attributes = binary_attributes(headers)?;
     let (event, json) = if !attributes.is_empty() {
         let event = Event::from_attributes(attributes, content_type, received.body.clone());
@@ -139,7 +139,7 @@ pub fn read_recorded(
 
 fn binary_attributes(headers: HeadersIn<'_>) -> Result<Vec<(String, AttributeValue)>, String> {
     let mut attributes = Vec::new();
-    for (header, value) in headers.0.map(|table| table.inner()).into_iter().flatten() {
+    for (header, value) in headers.0.map(FieldTable::inner).into_iter().flatten() {
         let header = header.as_str();
         let Some(name) = PREFIXES.iter().find_map(|prefix| header.strip_prefix(prefix)) else { continue };
         attributes.push((name.to_owned(), attribute_value(header, value)?));

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use cuewire::amqp::consumer::Content;
 use cuewire::amqp::topology::Topology;
 use cuewire::amqp::{Broker, Consumer, Publication, Publisher, Received, Source};
-use cuewire::health::Health;
+use cuewire::health::{Component, Health};
 use cuewire::shutdown::Shutdown;
+use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -80,19 +81,23 @@ async fn two_hops(stack: &Stack, events: usize) -> anyhow::Result<f64> {
         channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await?;
     }
     let (health, shutdown) = (Health::new(&Registry::new()), Shutdown::new());
-    let publisher = Publisher::start(broker.clone(), health.component("publisher"), shutdown.clone());
-    let passing = Publisher::start(broker.clone(), health.component("passing"), shutdown.clone());
+    let component = |name| health.component(name);
+    let components = [component("publisher"), component("passing"), component("first"), component("second")];
+    let [publishing, passing, consuming @ ..] = components.clone();
+    let publisher = Publisher::start(broker.clone(), publishing, shutdown.clone());
+    let passing = Publisher::start(broker.clone(), passing, shutdown.clone());
     let mut consumers = Vec::new();
-    for queue in QUEUES {
+    for (queue, component) in QUEUES.into_iter().zip(consuming) {
         let source = Source { queue: queue.to_owned(), prefetch: 1_000 };
         consumers.push(Consumer::<Body>::start(
             broker.clone(),
             vec![source],
             publisher.clone(),
-            health.component("consumer"),
+            component,
             shutdown.clone(),
         ));
     }
+    join_all(components.iter().map(Component::wait_until_up)).await;
     let (mut second, mut first) = (consumers.remove(1), consumers.remove(0));
     tokio::spawn(async move {
         while let Some(message) = first.next().await {
@@ -112,7 +117,9 @@ async fn two_hops(stack: &Stack, events: usize) -> anyhow::Result<f64> {
                 unconfirmed.next().await;
             }
             let body = path::event("hops", "none", number);
-            unconfirmed.push(publisher.publish(publication(QUEUES[0], body.into())));
+            let publication = publication(QUEUES[0], body.into());
+            let publisher = publisher.clone();
+            unconfirmed.push(async move { publisher.publish_until_confirmed(&publication).await });
         }
         while unconfirmed.next().await.is_some() {}
     };

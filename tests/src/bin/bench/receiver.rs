@@ -42,7 +42,8 @@ impl Receiver {
     }
 
     async fn take(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-        let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body =
+            request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         if let Some(event) = event_of(&body) {
             let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
             arrived.entry(event).or_default().push(Instant::now());
