@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::amqp::topology::Topology;
 use crate::retry::parse_duration;
 use crate::vault::Vault;
+use crate::webhook::MAX_TIMEOUT;
 
 /// A variable that is missing or cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -143,6 +144,9 @@ pub enum LogFormat {
 /// Above the longest request (30 s) with its record and confirms.
 const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(45);
 
+/// The libraries tell of what the services tell themselves: lapin logs an error for every clean stop.
+const DEFAULT_LOG: &str = "info,lapin=off,refinery_core=warn,tokio_postgres=warn";
+
 impl Common {
     /// Reads what every service needs; `health_port` is the service's own default.
     pub fn read(environment: &Environment, health_port: u16) -> Result<Self, ConfigError> {
@@ -151,6 +155,11 @@ impl Common {
             "text" => Ok(LogFormat::Text),
             "json" => Ok(LogFormat::Json),
             _ => Err(format!("is {text:?}, and must be text or json")),
+        };
+        // Shorter, and every stop would send requests twice.
+        let shutdown_grace = |text: &str| match parse_duration(text)? {
+            grace if grace > MAX_TIMEOUT => Ok(grace),
+            _ => Err(format!("is {text}, and must be longer than the longest request, {MAX_TIMEOUT:?}")),
         };
         Ok(Self {
             database_url: environment.required("DATABASE_URL", |url| {
@@ -168,11 +177,11 @@ impl Common {
             vault: environment.required("CUEWIRE_SECRETS_KEY", Vault::from_base64)?,
             health_listen: environment
                 .listen("CUEWIRE_HEALTH_LISTEN", SocketAddr::from(([0, 0, 0, 0], health_port)))?,
-            shutdown_grace: environment.duration("CUEWIRE_SHUTDOWN_GRACE", DEFAULT_SHUTDOWN_GRACE)?,
+            shutdown_grace: environment
+                .optional("CUEWIRE_SHUTDOWN_GRACE", shutdown_grace)?
+                .unwrap_or(DEFAULT_SHUTDOWN_GRACE),
             log_format: environment.optional("CUEWIRE_LOG_FORMAT", log_format)?.unwrap_or(LogFormat::Text),
-            log_filter: environment
-                .optional("CUEWIRE_LOG", text)?
-                .unwrap_or_else(|| "info,refinery_core=warn,tokio_postgres=warn".to_owned()),
+            log_filter: environment.optional("CUEWIRE_LOG", text)?.unwrap_or_else(|| DEFAULT_LOG.to_owned()),
         })
     }
 }

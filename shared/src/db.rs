@@ -169,6 +169,8 @@ impl Database {
     /// one another.
     pub async fn migrate(&self) -> Result<(), DbError> {
         let mut client = self.dedicated().await?;
+        // Another replica's migration, or this one's, may take longer than any statement of the services.
+        client.batch_execute("SET statement_timeout = 0").await?;
         client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await?;
         // The lock ends with the connection, however this ends.
         migrations::migrations::runner()

@@ -20,6 +20,7 @@ use crate::shutdown::Shutdown;
 /// Exit codes: 1 when the service failed, 2 when its configuration cannot be used.
 const BAD_CONFIGURATION: u8 = 2;
 const PING_EVERY: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// The database's record of how many queues each lane has.
 pub const SENDER_QUEUES: &str = "sender_queues";
 
@@ -98,9 +99,11 @@ async fn watch_database(database: Database, component: Component, shutdown: Shut
     let watch = async {
         loop {
             tokio::time::sleep(PING_EVERY).await;
-            match database.ping().await {
-                Ok(()) => component.up(),
-                Err(error) => component.down(&error.to_string()),
+            // A database that hangs answers nothing, not even an error.
+            match tokio::time::timeout(PING_TIMEOUT, database.ping()).await {
+                Ok(Ok(())) => component.up(),
+                Ok(Err(error)) => component.down(&error.to_string()),
+                Err(_) => component.down("the database does not answer"),
             }
         }
     };

@@ -66,7 +66,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = axum::extract::Path::from_request_parts(parts, state).await;
         path.map(|axum::extract::Path(path)| Self(path)).map_err(|_| {
-            Problem::new(StatusCode::NOT_FOUND, "no such id: ids are UUIDs, as they were answered")
+            Problem::new(StatusCode::NOT_FOUND, "the path names nothing: an id in it cannot be read")
         })
     }
 }

@@ -30,11 +30,13 @@ use cuewire::shutdown::Shutdown;
 use cuewire::vault::Vault;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::auth::Keys;
 use crate::call::Calls;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::routes::ingest::ROOM_KIB;
 use crate::routes::stream::Listeners;
 
 /// What handlers work with. Clones share it.
@@ -52,6 +54,8 @@ pub(crate) struct Parts {
     vault: Vault,
     metrics: Metrics,
     listeners: Listeners,
+    /// For the bodies of events, a permit a KiB.
+    ingest_room: Semaphore,
     shutdown: Shutdown,
 }
 
@@ -87,6 +91,7 @@ pub async fn serve(context: Context, config: Config, listener: TcpListener) -> a
         guard: config.guard,
         vault: common.vault,
         listeners: Listeners::default(),
+        ingest_room: Semaphore::new(ROOM_KIB),
         shutdown: shutdown.clone(),
         metrics,
         database,

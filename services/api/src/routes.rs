@@ -6,7 +6,7 @@ mod dead_letters;
 mod deliveries;
 mod event_types;
 mod events;
-mod ingest;
+pub(crate) mod ingest;
 mod organizations;
 mod secrets;
 pub(crate) mod stream;

@@ -1,11 +1,11 @@
 //! The HTTP server: all routes, what surrounds every request, and the end without cutting one off.
 
 use std::any::Any;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
@@ -13,12 +13,16 @@ use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::Api;
 use crate::error::Problem;
 use crate::extract::MAX_BODY_BYTES;
 use crate::{openapi, routes};
+
+/// Until the head of the answer. The slowest are a body of 30 s with its publishing, and a test call of 35 s;
+/// it ends before the grace for stopping does.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(42);
 
 /// Serves until the service stops, and then finishes the requests in flight.
 pub(crate) async fn serve(listener: TcpListener, api: Api) -> anyhow::Result<()> {
@@ -35,7 +39,7 @@ pub(crate) async fn serve(listener: TcpListener, api: Api) -> anyhow::Result<()>
 fn router(api: Api) -> Router {
     let (router, document) = openapi::router(routes::all()).split_for_parts();
     router
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi::complete(document)))
+        .merge(documentation(openapi::complete(document)))
         .route("/", get(|| async { Redirect::to("/docs/") }))
         .fallback(|| async {
             Problem::new(StatusCode::NOT_FOUND, "there is no such route; /docs lists them")
@@ -52,14 +56,28 @@ fn router(api: Api) -> Router {
         .with_state(api)
 }
 
+/// The document, and a page that renders it. All of it is in the binary; the validator that the page would
+/// otherwise ask is on the internet.
+fn documentation(document: utoipa::openapi::OpenApi) -> SwaggerUi {
+    let config = Config::default().validator_url("none");
+    SwaggerUi::new("/docs").config(config).url("/openapi.json", document)
+}
+
 /// Counts, times and logs every request.
 async fn observe(State(api): State<Api>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let method = request.method().to_string();
+    let method = known_method(request.method());
     // Never the path itself: its ids would make a time series each.
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let span = tracing::debug_span!("request", %method, path = request.uri().path(), organization = tracing::field::Empty);
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let span = tracing::debug_span!(
+        "request",
+        method,
+        path = request.uri().path(),
+        organization = tracing::field::Empty
+    );
+    let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request).instrument(span.clone())).await;
+    let mut response = answered
+        .unwrap_or_else(|_| Problem::unavailable("the request took too long; try again").into_response());
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if route.starts_with("/v1/") {
@@ -67,10 +85,16 @@ async fn observe(State(api): State<Api>, request: Request, next: Next) -> Respon
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     }
     let (status, elapsed) = (response.status(), started.elapsed());
-    api.metrics.requests.with_label_values(&[route.as_str(), &method, status.as_str()]).inc();
-    api.metrics.duration.with_label_values(&[route.as_str(), &method]).observe(elapsed.as_secs_f64());
+    api.metrics.requests.with_label_values(&[route.as_str(), method, status.as_str()]).inc();
+    api.metrics.duration.with_label_values(&[route.as_str(), method]).observe(elapsed.as_secs_f64());
     span.in_scope(|| tracing::debug!(status = status.as_u16(), ?elapsed, "answered"));
     response
+}
+
+/// The method, where it is one of HTTP's own: a client may invent any, and each would be a time series.
+fn known_method(method: &Method) -> &'static str {
+    let known = ["GET", "POST", "PATCH", "DELETE", "HEAD", "PUT", "OPTIONS"];
+    known.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the layer's signature")]

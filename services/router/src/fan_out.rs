@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cuewire::amqp::connection::Backoff;
-use cuewire::amqp::topology::{Lane, Topology};
+use cuewire::amqp::topology::{Lane, PUBLISHER_PREFIX, Topology};
 use cuewire::amqp::{Message, Publication, Publisher};
 use cuewire::db::events::{EventKey, LoggedEvent};
 use cuewire::db::{Database, DbError};
@@ -140,7 +140,7 @@ impl FanOut {
             {
                 return Err(format!("the publisher {:?} may not publish for {name:?}", grant.name));
             }
-        } else if exchange.starts_with("events.in.") {
+        } else if exchange.starts_with(PUBLISHER_PREFIX) {
             return Err(format!("nobody may publish to the exchange {exchange:?}"));
         }
         Ok(Routed {

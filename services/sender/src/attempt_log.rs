@@ -6,6 +6,7 @@ use cuewire::amqp::connection::Backoff;
 use cuewire::db::attempts::{AttemptKey, RecordedAttempt};
 use cuewire::db::{Database, DbError};
 use cuewire::delivery::Attempt;
+use time::OffsetDateTime;
 
 use crate::batch::Batcher;
 use crate::metrics::Metrics;
@@ -65,12 +66,20 @@ async fn record(
 ) -> Vec<Result<Recorded, String>> {
     metrics.record_batch.observe(attempts.len() as f64);
     let timer = metrics.record_duration.start_timer();
-    let result = until_it_answers(|| database.record_attempts(&attempts)).await;
+    let mut tries = 0;
+    let result = until_it_answers(|| {
+        tries += 1;
+        database.record_attempts(&attempts)
+    })
+    .await;
     timer.observe_duration();
     match result {
         Ok(new) => {
             // Two copies of one attempt in a batch: the first is its owner.
             let mut new: HashSet<AttemptKey> = new.into_iter().collect();
+            if tries > 1 {
+                new.extend(committed_unheard(database, &attempts).await);
+            }
             let recorded = |attempt: &Attempt| {
                 Ok(if new.remove(&attempt.key()) { Recorded::New } else { Recorded::Before })
             };
@@ -86,6 +95,21 @@ async fn record(
             results
         }
     }
+}
+
+/// The attempts that an earlier try committed before the connection broke, so that nobody heard of it: what
+/// is on record is what was to be recorded, to the microsecond. Taken for another's, a retry would be lost.
+async fn committed_unheard(database: &Database, attempts: &[Attempt]) -> Vec<AttemptKey> {
+    let keys: Vec<AttemptKey> = attempts.iter().map(Attempt::key).collect();
+    let recorded = look_up(database, keys).await;
+    let micros = |at: OffsetDateTime| at.unix_timestamp_nanos().div_euclid(1_000);
+    let own = |(attempt, recorded): (&Attempt, Option<RecordedAttempt>)| {
+        let recorded = recorded?;
+        let same = micros(recorded.started_at) == micros(attempt.started_at)
+            && recorded.duration.as_micros() == attempt.duration.as_micros();
+        same.then_some(recorded.key)
+    };
+    attempts.iter().zip(recorded).filter_map(own).collect()
 }
 
 async fn look_up(database: &Database, keys: Vec<AttemptKey>) -> Vec<Option<RecordedAttempt>> {

@@ -85,7 +85,7 @@ impl Receivers {
 /// The format's headers over the webhook's own.
 fn headers(request: &formats::Request, target: &Target) -> HeaderMap {
     let mut headers = target.headers.clone();
-    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
     let event_headers = request.event_headers.iter().map(|(name, value)| (name.as_str(), value));
     for (name, value) in request.headers.iter().map(|(name, value)| (*name, value)).chain(event_headers) {
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {

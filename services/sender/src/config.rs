@@ -1,9 +1,8 @@
 //! What a sender can be told, besides what all services are told.
 
 use cuewire::amqp::topology::Lane;
-use cuewire::config::{Common, ConfigError, Environment};
+use cuewire::config::{ConfigError, Environment};
 use cuewire::guard::Guard;
-use cuewire::webhook::MAX_TIMEOUT;
 
 /// A sender's configuration.
 #[derive(Debug, Clone)]
@@ -40,16 +39,8 @@ impl Prefetch {
 }
 
 impl Config {
-    /// Reads a sender's variables. The grace for stopping must be longer than the longest request, or every
-    /// stop would send requests twice.
+    /// Reads a sender's variables.
     pub fn read(environment: &Environment) -> Result<Self, ConfigError> {
-        let common = Common::read(environment, 0)?;
-        if common.shutdown_grace <= MAX_TIMEOUT {
-            return Err(ConfigError {
-                variable: "CUEWIRE_SHUTDOWN_GRACE".to_owned(),
-                reason: format!("must be longer than the longest request, {MAX_TIMEOUT:?}"),
-            });
-        }
         Ok(Self {
             guard: environment.optional("CUEWIRE_ALLOWED_NETWORKS", Guard::read)?.unwrap_or_default(),
             prefetch: Prefetch {

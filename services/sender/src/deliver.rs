@@ -239,17 +239,11 @@ impl Sender {
             Step::Bury(dead) => {
                 self.metrics.dead.with_label_values(&[dead.reason.as_str()]).inc();
                 let publication = dead.publication();
-                tokio::select! {
-                    () = self.publisher.publish_until_confirmed(&publication) => Ok(()),
-                    () = settlement.lost() => Err(Abandoned),
-                }
+                unless_lost(settlement, self.publisher.publish_until_confirmed(&publication)).await
             }
             Step::Wait(delivery, at, cause) => {
                 self.metrics.parked.with_label_values(&[cause]).inc();
-                tokio::select! {
-                    () = self.park(&delivery, at) => Ok(()),
-                    () = settlement.lost() => Err(Abandoned),
-                }
+                unless_lost(settlement, self.park(&delivery, at)).await
             }
         }
     }
@@ -376,6 +370,15 @@ impl Sender {
             () = self.shutdown.stopped() => Err(Abandoned),
             () = settlement.lost() => Err(Abandoned),
         }
+    }
+}
+
+/// Publishes what follows from a message, unless the broker delivers it again to another, who does so.
+async fn unless_lost(settlement: &Settlement, publish: impl Future<Output = ()>) -> Result<(), Abandoned> {
+    tokio::select! {
+        biased;
+        () = settlement.lost() => Err(Abandoned),
+        () = publish => Ok(()),
     }
 }
 

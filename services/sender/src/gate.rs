@@ -135,13 +135,11 @@ impl Lines {
         }
         let line = self.by_webhook.entry(webhook).or_insert_with(|| Line::new(size, now));
         line.used = now;
-        if line.size < size {
-            line.slots.add_permits((size - line.size) as usize);
-        } else if line.size > size {
-            // Slots in use are not taken away; those that are free now go at once.
-            line.slots.forget_permits((line.size - size) as usize);
+        if line.size != size {
+            // Requests in flight end in the old slots.
+            line.slots = Arc::new(Semaphore::new(size as usize));
+            line.size = size;
         }
-        line.size = size;
         line
     }
 }

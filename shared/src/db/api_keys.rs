@@ -133,6 +133,22 @@ impl Database {
         rows.iter().map(read_key).collect()
     }
 
+    /// An organization's key, or none if it has no such one.
+    pub async fn api_key(
+        &self,
+        organization: OrganizationId,
+        key: ApiKeyId,
+    ) -> Result<Option<ApiKey>, DbError> {
+        let connection = self.connection().await?;
+        let row = connection
+            .query_opt(
+                "SELECT * FROM api_keys WHERE organization_id = $1 AND id = $2",
+                &[&organization.0, &key.0],
+            )
+            .await?;
+        row.as_ref().map(read_key).transpose()
+    }
+
     /// Deletes an organization's key; whether there was one.
     pub async fn delete_api_key(&self, organization: OrganizationId, key: ApiKeyId) -> Result<bool, DbError> {
         let deleted = self

@@ -24,7 +24,7 @@ use crate::page::{Page, PageQuery};
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(create, list))
-        .routes(routes!(delete))
+        .routes(routes!(read, delete))
         .routes(routes!(create_for, list_of))
         .routes(routes!(delete_of))
 }
@@ -147,6 +147,20 @@ async fn page_of(
     Ok(axum::Json(Page::of(keys, limit, |key| key.id, ApiKeyView::of)))
 }
 
+/// Read a key of one's own organization
+///
+/// What is known of it: the key itself was shown when it was made, and cannot be read again.
+#[utoipa::path(get, path = "/v1/api-keys/{id}", tag = "API keys", params(("id" = Uuid, Path)),
+    responses((status = 200, body = ApiKeyView), (status = 404, description = "There is none")))]
+async fn read(
+    Admin(caller): Admin,
+    State(api): State<Api>,
+    Path(key): Path<ApiKeyId>,
+) -> Result<axum::Json<ApiKeyView>, Problem> {
+    let found = api.database.api_key(caller.organization, key).await?;
+    Ok(axum::Json(ApiKeyView::of(found.ok_or_else(none)?)))
+}
+
 /// Delete a key of one's own organization
 ///
 /// It ends within a second. The caller's own key may be deleted too.
@@ -174,7 +188,11 @@ async fn delete_of(
 
 async fn end(api: &Api, organization: OrganizationId, key: ApiKeyId) -> Result<StatusCode, Problem> {
     let deleted = api.database.delete_api_key(organization, key).await?;
-    if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::no_such("API key")) }
+    if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(none()) }
+}
+
+fn none() -> Problem {
+    Problem::no_such("API key")
 }
 
 impl ApiKeyView {

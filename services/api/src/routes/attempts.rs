@@ -87,7 +87,7 @@ struct Stats {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({
+#[schema(as = Minute, example = json!({
     "minute": "2026-01-31T09:30:00.000Z", "delivered": 120, "failed": 3, "dead": 0, "mean_duration_ms": 41.7
 }))]
 struct MinuteView {

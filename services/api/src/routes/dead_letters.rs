@@ -57,6 +57,7 @@ struct ListQuery {
 /// There is nothing to say yet; an empty object is accepted.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Redrive)]
 struct RedriveBody {}
 
 #[derive(Debug, Serialize, ToSchema)]

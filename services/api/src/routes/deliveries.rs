@@ -123,11 +123,12 @@ async fn retry(
         category: event.event_type.category(),
         event: stored.payload.into(),
     };
+    // Looked up before: the new round may end in a dead letter of its own while this one is marked.
+    let letter = api.database.dead_letter_of(caller.organization, id).await?;
     let round = Round::new();
     let message = DeliveryMessage::first(new, round, Lane::Due, OffsetDateTime::now_utc());
     api.publish_all([message.publication()]).await?;
-    // The dead letter, if it was one, is dealt with.
-    if let Some(letter) = api.database.dead_letter_of(caller.organization, id).await? {
+    if let Some(letter) = letter.filter(|letter| letter.redriven_at.is_none()) {
         api.database.mark_redriven(&[letter.id]).await?;
     }
     Ok((StatusCode::ACCEPTED, Json(SentAgain::delivery(id, round))))

@@ -5,13 +5,14 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use cuewire::db::api_keys::Role;
 use cuewire::event::{AttributeValue, Draft, Event, EventError, MAX_BATCH_BYTES, MAX_BATCH_EVENTS};
 use cuewire::message::EventMessage;
 use percent_encoding::percent_decode;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::sync::SemaphorePermit;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -24,6 +25,10 @@ use crate::extract::{content_type, read_body};
 
 /// A client that sends more slowly holds up to 8 MiB of memory for nothing.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bodies in memory at a time, in KiB: 256 MiB, whatever the number of clients.
+pub(crate) const ROOM_KIB: usize = 256 * 1024;
+/// How long a request waits for room among them.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 const ORGANIZATION: &str = "organization";
 const ATTRIBUTE_PREFIX: &str = "ce-";
 
@@ -48,6 +53,11 @@ struct Accepted {
 /// request are valid or none is accepted; after a 503 part of a batch may be accepted, so repeat it with the
 /// same ids.
 #[utoipa::path(post, path = "/v1/events", tag = "Events",
+    params(
+        ("ce-id" = Option<String>, Header, description = "With `ce-` headers the body is the event's data"),
+        ("ce-source" = Option<String>, Header, description = "Percent-encoded, as all of them"),
+        ("ce-type" = Option<String>, Header, description = "Every attribute is such a header"),
+    ),
     request_body(
         content(
             (Object = "application/cloudevents+json", example = json!({
@@ -61,6 +71,7 @@ struct Accepted {
             (Object = "application/json", example = json!({
                 "source": "/encoder/3", "type": "recordings.completed", "data": {"size": 1048576}
             })),
+            (Vec<u8> = "*/*"),
         )
     ),
     responses(
@@ -80,6 +91,7 @@ async fn publish(
     }
     let headers = request.headers().clone();
     let mode = Mode::of(&headers)?;
+    let _room = make_room(&api, &headers).await?;
     let body = tokio::time::timeout(BODY_TIMEOUT, read_body(request, &api)).await;
     let body = body.map_err(|_| {
         Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took longer than 30 s; send it in smaller parts")
@@ -92,6 +104,17 @@ async fn publish(
     api.metrics.events_accepted.inc_by(events.items.len() as u64);
     let ids: Vec<String> = events.items.into_iter().map(|event| event.id).collect();
     Ok((StatusCode::ACCEPTED, Json(Accepted { accepted: ids.len(), ids })))
+}
+
+/// Waits until the body may be taken into memory: as large as it says it is, or the largest there may be.
+async fn make_room<'a>(api: &'a Api, headers: &HeaderMap) -> Result<SemaphorePermit<'a>, Problem> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let bytes: usize = length.unwrap_or(MAX_BATCH_BYTES).min(MAX_BATCH_BYTES);
+    let room = api.ingest_room.acquire_many(bytes.div_ceil(1024) as u32);
+    match tokio::time::timeout(ROOM_TIMEOUT, room).await {
+        Ok(Ok(room)) => Ok(room),
+        _ => Err(Problem::unavailable("too much is being published at once; try again")),
+    }
 }
 
 /// How the events are sent.

@@ -49,6 +49,7 @@ struct Secrets {
 }
 
 #[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Secret)]
 struct SecretView {
     secret: String,
     /// What the receiver verifies with, where the signature is `v1a`.

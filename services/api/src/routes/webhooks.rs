@@ -1,6 +1,7 @@
 //! Webhooks: made, listed, read, changed, deleted.
 
 mod fields;
+mod rules;
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use self::fields::WebhookFields;
-pub(super) use self::fields::read_secret;
+pub(super) use self::rules::read_secret;
 use crate::Api;
 use crate::auth::{Editor, Viewer};
 use crate::error::Problem;
