@@ -1,0 +1,127 @@
+//! What tests run: the servers that `make test` has started, or a pair of a test's own that may be killed, and
+//! the services' binaries.
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use cuewire::config::Environment;
+use tokio::process::Command;
+use url::Url;
+
+/// A broker and a database server.
+#[derive(Debug, Clone)]
+pub struct Servers {
+    /// The broker's administrator, in the vhost `/`.
+    pub amqp: Url,
+    /// The database's administrator.
+    pub database: Url,
+    /// The broker's HTTP API, where vhosts are made.
+    pub management: Option<Url>,
+}
+
+const HOW: &str = "`make test` starts servers for the tests and says where they are. By hand: \
+    CUEWIRE_MANAGEMENT_PORT=any RUN_DIR=/tmp/servers deploy/local/servers start; \
+    /tmp/servers/servers.env has what CUEWIRE_TEST_AMQP_URL, CUEWIRE_TEST_DATABASE_URL and \
+    CUEWIRE_TEST_MANAGEMENT_URL (with the broker's user and password in it) must be";
+
+/// The servers that all tests share.
+pub fn shared() -> &'static Servers {
+    static SHARED: LazyLock<Servers> = LazyLock::new(|| {
+        let environment = Environment::of_process();
+        let url = |variable| -> Url {
+            let text = environment.text(variable).unwrap_or_else(|| panic!("{variable} is not set. {HOW}"));
+            text.parse().unwrap_or_else(|error| panic!("{variable} is no URL: {error}"))
+        };
+        Servers {
+            amqp: url("CUEWIRE_TEST_AMQP_URL"),
+            database: url("CUEWIRE_TEST_DATABASE_URL"),
+            management: Some(url("CUEWIRE_TEST_MANAGEMENT_URL")),
+        }
+    });
+    &SHARED
+}
+
+/// Servers of one test's own, in a directory of their own, gone when they are dropped.
+#[derive(Debug)]
+pub struct OwnServers {
+    script: PathBuf,
+    run_dir: PathBuf,
+    /// Where they are.
+    pub servers: Servers,
+}
+
+impl OwnServers {
+    /// Starts them on free ports.
+    pub async fn start() -> Self {
+        let environment = Environment::of_process();
+        let script = environment.text("CUEWIRE_TEST_SERVERS").map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/servers"),
+            PathBuf::from,
+        );
+        assert!(script.is_file(), "{} is not there; CUEWIRE_TEST_SERVERS may name it", script.display());
+        let run_dir = std::env::temp_dir().join(format!("cuewire-tests-{}", uuid::Uuid::new_v4().simple()));
+        let nowhere: Url = "none:".parse().unwrap();
+        let servers = Servers { amqp: nowhere.clone(), database: nowhere, management: None };
+        let mut own = Self { script, run_dir, servers };
+        own.command(&["ports", "random"]).await;
+        own.command(&["start"]).await;
+        let file = std::fs::read_to_string(own.run_dir.join("servers.env")).unwrap();
+        let url = |name: &str| -> Url {
+            let line = file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            line.unwrap().parse().unwrap()
+        };
+        own.servers = Servers { amqp: url("AMQP_URL"), database: url("DATABASE_URL"), management: None };
+        own
+    }
+
+    /// Runs a command of the servers' script: `["kill", "rabbitmq"]`, `["restart", "postgres"]`.
+    pub async fn command(&self, arguments: &[&str]) {
+        let output = self.script(arguments).await;
+        assert!(
+            output.status.success(),
+            "deploy/local/servers {arguments:?} failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    async fn script(&self, arguments: &[&str]) -> std::process::Output {
+        // Its own environment: ports or a directory that this process was given are not meant.
+        let mut command = Command::new(&self.script);
+        for name in ["AMQP", "POSTGRES", "EPMD", "DIST", "MANAGEMENT", "PROMETHEUS"] {
+            command.env_remove(format!("CUEWIRE_{name}_PORT"));
+        }
+        for name in ["AMQP_URL", "DATABASE_URL", "CUEWIRE_NODE", "RABBITMQ_PASSWORD", "POSTGRES_PASSWORD"] {
+            command.env_remove(name);
+        }
+        command.args(arguments).env("RUN_DIR", &self.run_dir).kill_on_drop(false);
+        command.output().await.expect("the servers' script can be run")
+    }
+
+    /// Stops them and removes all they have written.
+    pub async fn destroy(&self) {
+        let output = self.script(&["destroy"]).await;
+        if output.status.success() {
+            let _ = std::fs::remove_dir_all(&self.run_dir);
+        } else {
+            eprintln!("{} is left: {}", self.run_dir.display(), String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+/// The binary of that name: beside this test's own executable, unless `CUEWIRE_TEST_BIN_DIR` says where.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let environment = Environment::of_process();
+    let directory = environment.text("CUEWIRE_TEST_BIN_DIR").map_or_else(
+        || {
+            let executable = std::env::current_exe().expect("this program has a path");
+            // Tests are in `deps`, one below the binaries.
+            let above = executable.ancestors().skip(1).find(|path| !path.ends_with("deps"));
+            above.expect("an executable is in a directory").to_owned()
+        },
+        PathBuf::from,
+    );
+    let path = directory.join(name);
+    assert!(path.is_file(), "{} is missing: run `cargo build --workspace --bins` first", path.display());
+    path
+}

@@ -1,0 +1,367 @@
+//! The system under test: the services on a place of their own, and all that a test does to them.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use cuewire::amqp::topology::Topology;
+use cuewire::config::Environment;
+use futures_util::FutureExt;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, OnceCell};
+use tokio_postgres::NoTls;
+use uuid::Uuid;
+
+use crate::amqp::Amqp;
+use crate::api::Client;
+use crate::organization::Organization;
+use crate::panics;
+use crate::place::{Place, Schema};
+use crate::process::Process;
+use crate::running::{Running, Service, Task};
+use crate::servers::OwnServers;
+use crate::wait::{until, within};
+
+/// Every test's; it guards nothing.
+const OPERATOR_KEY: &str = "operator-key-of-the-tests";
+const SECRETS_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+/// What a test needs.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    replicas: [usize; 4],
+    variables: Vec<(String, String)>,
+    processes: bool,
+    own_servers: bool,
+    empty_database: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            replicas: [1; 4],
+            variables: Vec::new(),
+            processes: false,
+            own_servers: false,
+            empty_database: false,
+        }
+    }
+}
+
+impl Setup {
+    /// The services as processes, which can be killed.
+    #[must_use]
+    pub fn processes() -> Self {
+        Self { processes: true, ..Self::default() }
+    }
+
+    /// On servers of its own, which can be killed too.
+    #[must_use]
+    pub fn own_servers(mut self) -> Self {
+        self.own_servers = true;
+        self
+    }
+
+    /// On a database without a schema: the first services to start make it.
+    #[must_use]
+    pub fn empty_database(mut self) -> Self {
+        self.empty_database = true;
+        self
+    }
+
+    /// So many replicas of a service.
+    #[must_use]
+    pub fn replicas(mut self, service: Service, replicas: usize) -> Self {
+        self.replicas[service as usize] = replicas;
+        self
+    }
+
+    /// A variable of every service's environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Runs a test. When it has passed, everything is stopped in the order of the flow, and fails the test
+    /// if a queue is not empty then, a service did not end in good order, or anything has panicked.
+    pub fn run(self, test: impl AsyncFnOnce(&System)) {
+        panics::watch();
+        start_logging();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let result = runtime.block_on(async {
+            let system = System::new(self).await;
+            let whole = async {
+                system.start_all().await;
+                test(&system).await;
+                system.stop_all().await;
+                let panics = panics::seen();
+                assert!(panics.is_empty(), "something panicked: {panics:#?}");
+            };
+            let result = AssertUnwindSafe(whole).catch_unwind().await;
+            system.remove(result.is_err()).await;
+            result
+        });
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// Runs a test on one of each service.
+pub fn test(test: impl AsyncFnOnce(&System)) {
+    Setup::default().run(test);
+}
+
+/// The services, and where they run.
+#[derive(Debug)]
+pub struct System {
+    setup: Setup,
+    place: Place,
+    running: Mutex<Vec<Running>>,
+    api: std::sync::Mutex<String>,
+    amqp: OnceCell<Amqp>,
+    database: OnceCell<tokio_postgres::Client>,
+}
+
+impl System {
+    async fn new(setup: Setup) -> Self {
+        let place = match (setup.own_servers, setup.empty_database) {
+            (true, _) => Place::own().await,
+            (false, true) => Place::shared(Schema::None).await,
+            (false, false) => Place::shared(Schema::Migrated).await,
+        };
+        let (running, api) = (Mutex::default(), std::sync::Mutex::default());
+        Self { setup, place, running, api, amqp: OnceCell::new(), database: OnceCell::new() }
+    }
+
+    async fn start_all(&self) {
+        for service in Service::ALL {
+            for _ in 0..self.setup.replicas[service as usize] {
+                self.start_unready(service).await;
+            }
+        }
+        self.ready().await;
+    }
+
+    /// Starts a replica more, and waits until it is ready.
+    pub async fn start(&self, service: Service) {
+        self.start_unready(service).await;
+        self.ready().await;
+    }
+
+    /// Starts a replica more.
+    pub async fn start_unready(&self, service: Service) {
+        let variables = self.variables();
+        let running = if self.setup.processes {
+            let process = Process::start(service, &variables);
+            if service == Service::Api {
+                self.set_api(&process.address("the API is served").await);
+            }
+            Running::Process(process)
+        } else {
+            let listener = match service {
+                Service::Api => {
+                    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+                    self.set_api(&listener.local_addr().expect("it is bound").to_string());
+                    Some(listener)
+                }
+                _ => None,
+            };
+            Running::Task(Task::start(service, &Environment::of(variables), listener))
+        };
+        self.running.lock().await.push(running);
+    }
+
+    fn set_api(&self, address: &str) {
+        *self.api.lock().unwrap() = format!("http://{address}");
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        let mut variables: Vec<(String, String)> = [
+            ("DATABASE_URL", self.place.database_url.as_str()),
+            ("AMQP_URL", &self.place.amqp_url),
+            ("CUEWIRE_OPERATOR_KEY", OPERATOR_KEY),
+            ("CUEWIRE_SECRETS_KEY", SECRETS_KEY),
+            ("CUEWIRE_ALLOWED_NETWORKS", "127.0.0.0/8,::1/128"),
+            ("CUEWIRE_API_LISTEN", "127.0.0.1:0"),
+            ("CUEWIRE_HEALTH_LISTEN", "127.0.0.1:0"),
+            ("CUEWIRE_DATABASE_CONNECTIONS", "4"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        variables.extend(self.setup.variables.iter().cloned());
+        variables
+    }
+
+    /// Waits until everything that runs is ready.
+    pub async fn ready(&self) {
+        within(Duration::from_secs(60), "every service is ready", async || {
+            for running in self.running.lock().await.iter() {
+                if !running.is_ready().await {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+        until("the API answers", async || {
+            let client = self.operator();
+            let request = client.request(reqwest::Method::GET, "/openapi.json");
+            client.try_send(request).await.ok()
+        })
+        .await;
+    }
+
+    /// What a replica of the service lacks, by its own words; none when it is ready.
+    pub async fn missing(&self, service: Service) -> Option<String> {
+        for running in self.running.lock().await.iter() {
+            if running.service() == service {
+                return running.missing().await;
+            }
+        }
+        None
+    }
+
+    /// `kill -9` to one replica.
+    pub async fn kill(&self, service: Service) {
+        self.take(service).await.kill().await;
+    }
+
+    /// SIGTERM to one replica; returns when it has ended in good order.
+    pub async fn stop(&self, service: Service) {
+        self.take(service).await.stop().await;
+    }
+
+    async fn take(&self, service: Service) -> Running {
+        let mut running = self.running.lock().await;
+        let at = running.iter().position(|running| running.service() == service);
+        running.remove(at.unwrap_or_else(|| panic!("no {} runs", service.name())))
+    }
+
+    /// Stops everything in the order of the flow: each service once the queues that it consumes are
+    /// empty. From then on nothing can arrive anywhere any more.
+    pub async fn stop_all(&self) {
+        for service in Service::ALL {
+            self.queues_are_empty(&self.queues_of(service)).await;
+            loop {
+                let mut running = self.running.lock().await;
+                let Some(at) = running.iter().position(|it| it.service() == service) else { break };
+                let one = running.remove(at);
+                drop(running);
+                one.stop().await;
+            }
+        }
+        // What was given back by a service that stopped shows only now.
+        self.queues_are_empty(&self.queues()).await;
+    }
+
+    fn queues(&self) -> Vec<String> {
+        let topology = Topology::read(&Environment::of(self.variables())).expect("the harness knows");
+        topology.queues().into_iter().map(|queue| queue.name).collect()
+    }
+
+    /// The queues that must be empty before a service stops.
+    fn queues_of(&self, service: Service) -> Vec<String> {
+        let prefixes: &[&str] = match service {
+            Service::Api => &[],
+            Service::Router => &["router."],
+            Service::Sender => &["sender.", "retry."],
+            Service::DlqReaper => &["dlq-reaper."],
+        };
+        let mine = |queue: &String| prefixes.iter().any(|prefix| queue.starts_with(prefix));
+        self.queues().into_iter().filter(mine).collect()
+    }
+
+    async fn queues_are_empty(&self, queues: &[String]) {
+        let amqp = Amqp::open(&self.place.amqp_url).await.expect("the broker is there");
+        for queue in queues {
+            until(&format!("{queue} is empty"), async || {
+                (amqp.depth(queue).await.expect("every queue is declared") == 0).then_some(())
+            })
+            .await;
+        }
+    }
+
+    async fn remove(self, failed: bool) {
+        for running in self.running.into_inner() {
+            if let (true, Running::Process(process)) = (failed, &running) {
+                eprintln!("--- the {} said:\n{}", process.service.name(), process.said());
+            }
+            running.kill().await;
+        }
+        drop((self.amqp, self.database));
+        self.place.remove().await;
+    }
+
+    /// The API by the operator's key.
+    pub fn operator(&self) -> Client {
+        Client::new(&self.api.lock().unwrap(), Some(OPERATOR_KEY))
+    }
+
+    /// A new organization without a name in any platform.
+    pub async fn organization(&self) -> Organization<'_> {
+        Organization::create(self, &json!({"name": format!("org {}", Uuid::new_v4().simple())})).await
+    }
+
+    /// A new organization that events may name by this external id.
+    pub async fn organization_named(&self, external_id: &str) -> Organization<'_> {
+        Organization::create(self, &json!({"name": external_id, "external_id": external_id})).await
+    }
+
+    /// A connection to the broker as an upstream has one.
+    pub async fn amqp(&self) -> &Amqp {
+        let open = async || Amqp::open(&self.place.amqp_url).await.expect("the broker is there");
+        self.amqp.get_or_init(open).await
+    }
+
+    /// The broker's URL.
+    pub fn amqp_url(&self) -> &str {
+        &self.place.amqp_url
+    }
+
+    /// The servers, where they are the test's own.
+    pub fn servers(&self) -> &OwnServers {
+        self.place.own_servers().expect("the test has asked for servers of its own")
+    }
+
+    /// A connection to the database.
+    pub async fn database(&self) -> &tokio_postgres::Client {
+        let open = async || {
+            let connected = tokio_postgres::connect(&self.place.database_url, NoTls).await;
+            let (client, connection) = connected.expect("the database is there");
+            tokio::spawn(connection);
+            client
+        };
+        self.database.get_or_init(open).await
+    }
+
+    /// Waits until every router has as many webhooks as there are.
+    pub(crate) async fn routers_know_webhooks(&self) {
+        let count = "SELECT count(*) FROM webhooks WHERE enabled";
+        let count: i64 = self.database().await.query_one(count, &[]).await.unwrap().get(0);
+        until("every router knows every webhook", async || {
+            for running in self.running.lock().await.iter() {
+                if running.service() == Service::Router
+                    && running.metric("cuewire_router_webhooks", "").await != Some(count as f64)
+                {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    }
+}
+
+fn start_logging() {
+    let environment = Environment::of_process();
+    let filter = environment.text("CUEWIRE_TEST_LOG").unwrap_or("off").to_owned();
+    // Another test of this process may have been first.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

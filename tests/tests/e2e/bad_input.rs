@@ -1,0 +1,247 @@
+//! What bad input gets: a sentence, and never a halt.
+
+use cuewire_tests::amqp::Raw;
+use cuewire_tests::event::id;
+use cuewire_tests::system::test;
+use cuewire_tests::{Receiver, until};
+use lapin::types::{AMQPValue, FieldTable};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+fn table(headers: &[(&str, AMQPValue)]) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in headers {
+        table.insert((*name).into(), value.clone());
+    }
+    table
+}
+
+fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
+#[test]
+fn a_message_that_is_not_understood_is_kept_whole_with_what_is_wrong_and_the_queue_moves_on() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).create().await;
+        let without = |name: &str| {
+            let mut event = organization.event("a.b");
+            event.as_object_mut().unwrap().remove(name);
+            Raw::body("a.b", event.to_string())
+        };
+        let with = |name: &str, value: Value| {
+            let mut event = organization.event("a.b");
+            event[name] = value;
+            Raw::body("a.b", event.to_string())
+        };
+        let binary = |headers: &[(&str, AMQPValue)]| {
+            let all = [&[("ce-id", text("1")), ("ce-source", text("/s")), ("ce-type", text("a.b"))], headers];
+            let table = table(&all.concat());
+            Raw::body("a.b", "{}").properties(|properties| {
+                properties.with_content_type("application/json".into()).with_headers(table)
+            })
+        };
+        let bad = [
+            ("JSON", Raw::body("a.b", "not JSON")),
+            ("JSON", Raw::body("a.b", "")),
+            ("JSON", Raw::body("a.b", "[]")),
+            ("`id` is missing", without("id")),
+            ("`source` is missing", without("source")),
+            ("`type` is missing", without("type")),
+            ("`type`", with("type", "nocategory".into())),
+            ("`type`", with("type", "a..b".into())),
+            ("`time`", with("time", "yesterday".into())),
+            ("`specversion`", with("specversion", "2.0".into())),
+            ("262144", with("data", "x".repeat(256 * 1024).into())),
+            (
+                "content type",
+                Raw::body("a.b", "x").properties(|it| it.with_content_type("text/plain".into())),
+            ),
+            ("ce-n", binary(&[("ce-n", AMQPValue::Double(1.5))])),
+            ("ce-time", binary(&[("ce-time", AMQPValue::Timestamp(1))])),
+        ];
+        let amqp = system.amqp().await;
+        for (_, message) in &bad {
+            amqp.publish_raw(message).await.unwrap();
+        }
+        let good = organization.event("a.b");
+        amqp.publish(&good).await;
+        assert_eq!(receiver.wait_for(1).await[0].event_id(), id(&good));
+
+        let operator = system.operator();
+        let letters = until("every one of them is a dead letter", async || {
+            let letters = operator.get("/v1/dead-letters?limit=100").await.expect(200);
+            let letters = letters["data"].as_array().unwrap().clone();
+            (letters.len() == bad.len()).then_some(letters)
+        })
+        .await;
+        let database = system.database().await;
+        let rows =
+            database.query("SELECT payload, detail, routing_key FROM dead_letters", &[]).await.unwrap();
+        for (sentence, message) in &bad {
+            let fits = rows.iter().any(|row| {
+                row.get::<_, Vec<u8>>(0) == message.body
+                    && row.get::<_, String>(1).contains(sentence)
+                    && row.get::<_, String>(2) == message.routing_key
+            });
+            let details: Vec<String> = rows.iter().map(|row| row.get(1)).collect();
+            assert!(fits, "no dead letter has this whole and says {sentence}: {details:#?}");
+        }
+        assert!(letters.iter().all(|letter| letter["reason"] == "poison" && letter["category"] == "unknown"));
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 1);
+    });
+}
+
+#[test]
+fn stray_amqp_properties_of_an_event_are_ignored_and_not_passed_on() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).create().await;
+        let death = table(&[
+            ("count", AMQPValue::LongLongInt(60)),
+            ("reason", text("delivery_limit")),
+            ("queue", text("router.events.v1")),
+            ("exchange", text("events")),
+            ("routing-keys", AMQPValue::FieldArray(vec![text("a.b")].into())),
+        ]);
+        let cc = AMQPValue::FieldArray(vec![text("b.c")].into());
+        let headers = table(&[
+            ("x-death", AMQPValue::FieldArray(vec![AMQPValue::FieldTable(death)].into())),
+            ("x-delivery-count", AMQPValue::LongLongInt(49)),
+            ("CC", cc),
+        ]);
+        let event = organization.event("a.b");
+        let stray = Raw::event(&event).properties(|properties| {
+            properties.with_headers(headers).with_expiration("60000".into()).with_priority(9)
+        });
+        system.amqp().await.publish_raw(&stray).await.unwrap();
+        let request = receiver.wait_for(1).await.remove(0);
+        assert_eq!(request.event_id(), id(&event));
+        let header =
+            |name: &str| ["x-death", "cc", "priority", "expiration", "x-delivery-count"].contains(&name);
+        assert!(!request.headers.iter().any(|(name, _)| header(name)), "{:?}", request.headers);
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 1);
+    });
+}
+
+#[test]
+fn an_event_over_http_that_is_not_right_is_refused_with_the_field_and_the_reason() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).create().await;
+        let api = &organization.admin;
+        let event = |change: Value| {
+            let mut event = json!({"id": "1", "source": "/s", "type": "a.b"});
+            for (name, value) in change.as_object().unwrap() {
+                event[name] = value.clone();
+            }
+            event.to_string()
+        };
+        let json_type = "application/json";
+        let large = event(json!({"data": "x".repeat(256 * 1024)}));
+        let many: Value =
+            (0..1_001).map(|id| json!({"id": id.to_string(), "source": "/s", "type": "a.b"})).collect();
+        for (status, content_type, body, part) in [
+            (400, json_type, "not JSON".to_owned(), "JSON"),
+            (400, json_type, String::new(), "JSON"),
+            (422, json_type, event(json!({"type": "nocategory"})), "type"),
+            (422, json_type, event(json!({"source": null})), "source"),
+            (422, json_type, event(json!({"source": 7})), "source"),
+            (422, json_type, event(json!({"time": "yesterday"})), "time"),
+            (422, json_type, event(json!({"NOT-A-NAME": "x"})), "NOT-A-NAME"),
+            (403, json_type, event(json!({"organization": "somebody-else"})), "organization"),
+            (413, json_type, large, "262144"),
+            (413, json_type, many.to_string(), "1000"),
+            (415, "text/plain", "hello".to_owned(), "application/cloudevents+json"),
+        ] {
+            let detail = api.body(Method::POST, "/v1/events", content_type, body).await.problem(status);
+            let plain = detail.replace(',', "").to_lowercase();
+            assert!(plain.contains(&part.to_lowercase()), "{status} {part}: {detail}");
+        }
+        // One bad event in a batch: nothing is accepted, and the bad one is named.
+        let batch = json!([
+            {"id": "0", "source": "/s", "type": "a.b"},
+            {"id": "1", "source": "/s", "type": "a.b"},
+            {"id": "2", "source": "/s", "type": "bad"},
+        ]);
+        let reply = api.post("/v1/events", &batch).await;
+        assert!(reply.text.contains('2') && reply.text.contains("type"), "{}", reply.text);
+        let _ = reply.problem(422);
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 0);
+    });
+}
+
+#[test]
+fn a_webhook_that_is_not_right_is_refused_with_the_field_and_the_reason() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let api = &organization.admin;
+        let url = "http://127.0.0.1:9/";
+        for (webhook, field) in [
+            (json!({}), "url"),
+            (json!({"url": 7}), "url"),
+            (json!({"url": url, "event_types": ["recordings"]}), "event_types"),
+            (json!({"url": url, "event_types": "recordings.*"}), "event_types"),
+            (json!({"url": url, "format": "carrier-pigeon"}), "format"),
+            (json!({"url": url, "retry_schedule": ["soon"]}), "retry_schedule"),
+            (json!({"url": url, "retry_schedule": ["100h"]}), "retry_schedule"),
+            (json!({"url": url, "max_in_flight": 0}), "max_in_flight"),
+            (json!({"url": url, "timeout_ms": 60_000}), "timeout_ms"),
+            (json!({"url": url, "rate_limit_per_second": 5}), "rate_limit_per_second"),
+            (json!({"url": url, "secret": "hunter2"}), "secret"),
+            (json!({"url": url, "signature": "v9"}), "signature"),
+            (json!({"url": url, "urll": "x"}), "urll"),
+            (json!({"url": url, "headers": {"bad name": "x"}}), "headers"),
+            (json!({"url": url, "headers": {"x-a": "line\nbreak"}}), "headers"),
+        ] {
+            let reply = api.post("/v1/webhooks", &webhook).await;
+            let detail = reply.problem(422);
+            assert!(detail.contains(field), "{webhook}: {detail}");
+        }
+        let reply = api.body(Method::POST, "/v1/webhooks", "application/json", "{").await;
+        let _ = reply.problem(400);
+        let list = api.get("/v1/webhooks").await.expect(200);
+        assert_eq!(list["data"], json!([]));
+    });
+}
+
+#[test]
+fn nothing_that_a_client_sends_is_our_error() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let api = &organization.admin;
+        for path in [
+            "/v1/webhooks/not-a-uuid",
+            "/v1/webhooks/%00",
+            "/v1/events/%ff%fe",
+            "/v1/events/%00",
+            "/v1/events?from=yesterday",
+            "/v1/events?limit=0",
+            "/v1/events?limit=999999999999999999999",
+            "/v1/events?cursor=%00%ff",
+            "/v1/webhooks?cursor=bm90IGEgY3Vyc29y",
+            "/v1/dead-letters?reason=because",
+            "/v1/deliveries/1",
+            "/v1/nothing",
+        ] {
+            let reply = api.get(path).await;
+            assert!(reply.status.is_client_error(), "{path}: {} {}", reply.status, reply.text);
+            let status = reply.status.as_u16();
+            let _ = reply.problem(status);
+        }
+        for key in [None, Some("wrong"), Some("")] {
+            let _ = api.with_key(key).get("/v1/webhooks").await.problem(401);
+        }
+        let viewer = organization.with_role("viewer").await;
+        let _ = viewer.post("/v1/webhooks", &json!({"url": "http://127.0.0.1:9/"})).await.problem(403);
+        let _ = viewer.get("/v1/webhooks").await.expect(200);
+        let _ = api.post("/v1/organizations", &json!({"name": "mine"})).await.problem(403);
+    });
+}

@@ -1,0 +1,72 @@
+//! Dead letters: kept with all that is needed to understand them, and sent again one by one.
+
+use cuewire_tests::event::id;
+use cuewire_tests::system::test;
+use cuewire_tests::{Answer, Receiver, verify};
+use serde_json::json;
+
+#[test]
+fn a_dead_letter_that_is_redriven_goes_out_again_under_its_old_id() {
+    test(async |system| {
+        let receiver =
+            Receiver::answering([Answer::status(500), Answer::status(500), Answer::status(200)]).await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).schedule(&["1s"]).create().await;
+        let event = organization.event("a.b");
+        system.amqp().await.publish(&event).await;
+        let letter = organization.dead_letters(1).await.remove(0);
+        let path = format!("/v1/dead-letters/{}", letter["id"].as_str().unwrap());
+        let redriven = organization.admin.request(reqwest::Method::POST, &format!("{path}/redrive"));
+        assert_eq!(organization.admin.send(redriven).await.status, 202);
+
+        let requests = receiver.wait_for(3).await;
+        assert!(requests.iter().all(|request| request.id() == letter["delivery_id"]));
+        verify::v1(&webhook.secret, &requests[2]).unwrap();
+        organization.delivery(id(&event), &webhook, "delivered").await;
+        let letter = organization.admin.get(&path).await.expect(200);
+        assert!(letter["redriven_at"].is_string(), "{letter}");
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 3);
+    });
+}
+
+#[test]
+fn a_redriven_delivery_that_fails_again_is_a_dead_letter_again() {
+    test(async |system| {
+        let receiver = Receiver::answering([Answer::status(500)]).await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).schedule(&[]).create().await;
+        system.amqp().await.publish(&organization.event("a.b")).await;
+        let first = organization.dead_letters(1).await.remove(0);
+        let path = format!("/v1/dead-letters/{}/redrive", first["id"].as_str().unwrap());
+        let _ = organization.admin.post(&path, &json!({})).await.expect(202);
+        let letters = organization.dead_letters(2).await;
+        assert!(letters.iter().all(|letter| letter["delivery_id"] == first["delivery_id"]));
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 2);
+    });
+}
+
+#[test]
+fn an_event_that_was_rejected_can_be_redriven_once_its_organization_exists() {
+    test(async |system| {
+        let event = cuewire_tests::event("a.b", "to-be-made");
+        system.amqp().await.publish(&event).await;
+        let operator = system.operator();
+        let letter = cuewire_tests::until("the operator sees the dead letter", async || {
+            let letters = operator.get("/v1/dead-letters").await.expect(200);
+            letters["data"].as_array().unwrap().first().cloned()
+        })
+        .await;
+        assert_eq!((&letter["reason"], &letter["organization"]), (&json!("rejected"), &json!(null)));
+        let detail = letter["detail"].as_str().unwrap();
+        assert!(detail.contains("to-be-made"), "{detail}");
+
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization_named("to-be-made").await;
+        organization.webhook(receiver.url("/")).create().await;
+        let path = format!("/v1/dead-letters/{}/redrive", letter["id"].as_str().unwrap());
+        let _ = operator.post(&path, &json!({})).await.expect(202);
+        assert_eq!(receiver.wait_for(1).await[0].event_id(), id(&event));
+    });
+}

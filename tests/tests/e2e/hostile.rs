@@ -1,0 +1,136 @@
+//! Receivers that mean harm, and targets that are none of a webhook's business.
+
+use std::time::Duration;
+
+use cuewire_tests::event::id;
+use cuewire_tests::system::test;
+use cuewire_tests::{Answer, Receiver};
+use serde_json::json;
+
+#[test]
+fn of_a_huge_answer_16_kib_are_kept_and_no_more_is_read() {
+    test(async |system| {
+        let huge = Answer::status(200).body(vec![b'x'; 8 * 1024 * 1024]);
+        let receiver = Receiver::answering([huge]).await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).create().await;
+        let event = organization.event("a.b");
+        system.amqp().await.publish(&event).await;
+        let delivery = organization.delivery(id(&event), &webhook, "delivered").await;
+        let path = format!("/v1/deliveries/{}", delivery["id"].as_str().unwrap());
+        let attempt = organization.admin.get(&path).await.expect(200)["attempts"][0].clone();
+        assert_eq!(attempt["response_body"].as_str().unwrap().len(), 16 * 1024);
+    });
+}
+
+#[test]
+fn an_answer_that_is_no_text_is_kept_and_harms_nothing() {
+    test(async |system| {
+        let odd = Answer::status(500).body(&b"\xff\xfe\0binary"[..]).header("x-odd", "caf\u{e9}");
+        let receiver = Receiver::answering([odd]).await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).schedule(&[]).create().await;
+        system.amqp().await.publish(&organization.event("a.b")).await;
+        let letter = organization.dead_letters(1).await.remove(0);
+        let path = format!("/v1/deliveries/{}", letter["delivery_id"].as_str().unwrap());
+        let attempt = organization.admin.get(&path).await.expect(200)["attempts"][0].clone();
+        assert!(attempt["response_body"].as_str().unwrap().ends_with("binary"), "{attempt}");
+    });
+}
+
+#[test]
+fn a_redirect_is_a_failure_and_is_not_followed() {
+    test(async |system| {
+        let elsewhere = Receiver::healthy().await;
+        let receiver =
+            Receiver::answering([Answer::status(307).header("location", &elsewhere.url("/"))]).await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).schedule(&[]).create().await;
+        system.amqp().await.publish(&organization.event("a.b")).await;
+        let letter = organization.dead_letters(1).await.remove(0);
+        assert_eq!(letter["last_attempt"]["status"], 307);
+        system.stop_all().await;
+        assert_eq!((receiver.count(), elsewhere.count()), (1, 0));
+    });
+}
+
+#[test]
+fn a_private_address_is_refused_when_a_webhook_is_saved_and_again_when_it_is_sent_to() {
+    let setup = cuewire_tests::Setup::default().variable("CUEWIRE_ALLOWED_NETWORKS", "127.0.0.2/32");
+    setup.run(async |system| {
+        let organization = system.organization().await;
+        for url in [
+            "http://127.0.0.1/",
+            "http://10.1.2.3/",
+            "http://192.168.0.1/",
+            "http://169.254.169.254/latest/meta-data",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[64:ff9b::7f00:1]/",
+            "http://[2002:7f00:1::]/",
+            "http://0x7f000001/",
+            "http://2130706433/",
+            "http://0/",
+            "http://localhost/",
+            "ftp://example.com/",
+            "file:///etc/passwd",
+            "http://user:password@example.com/",
+            "http://",
+            "not a url",
+        ] {
+            let reply = organization.admin.post("/v1/webhooks", &json!({"url": url})).await;
+            let detail = reply.problem(422);
+            assert!(detail.contains("url"), "{url}: {detail}");
+        }
+        // It came into the database when the network was still open.
+        let receiver = Receiver::healthy().await;
+        let webhook = organization.webhook("http://127.0.0.2:9/").schedule(&[]).create().await;
+        let update = "UPDATE webhooks SET url = $1 WHERE id = $2::text::uuid";
+        let database = system.database().await;
+        let port = receiver.url("/").replace("127.0.0.1", "localhost");
+        for url in [receiver.url("/"), port] {
+            database.execute(update, &[&url, &webhook.id]).await.unwrap();
+            organization.in_effect().await;
+            let event = organization.event("a.b");
+            system.amqp().await.publish(&event).await;
+            organization.delivery(id(&event), &webhook, "dead").await;
+        }
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 0);
+    });
+}
+
+#[test]
+fn a_webhooks_own_headers_are_sent_and_cannot_replace_those_that_matter() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        for name in
+            ["Host", "content-type", "Content-Length", "Connection", "transfer-encoding", "Webhook-Id"]
+        {
+            let webhook = json!({"url": receiver.url("/"), "headers": {name: "x"}});
+            let detail = organization.admin.post("/v1/webhooks", &webhook).await.problem(422);
+            assert!(detail.contains("headers"), "{name}: {detail}");
+        }
+        let headers = json!({"AUTH-TOKEN": "XYZ", "x-two": "zwei"});
+        organization.webhook(receiver.url("/")).with("headers", headers).create().await;
+        system.amqp().await.publish(&organization.event("a.b")).await;
+        let request = receiver.wait_for(1).await.remove(0);
+        assert_eq!(request.header("auth-token"), Some("XYZ"));
+        assert_eq!(request.header("x-two"), Some("zwei"));
+    });
+}
+
+#[test]
+fn connections_are_kept_and_used_again() {
+    test(async |system| {
+        let receiver = Receiver::answering([Answer::status(200).after(Duration::from_millis(1))]).await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).create().await;
+        let events = cuewire_tests::event::events(200, "a.b", &organization.id);
+        system.amqp().await.publish_all(&events).await;
+        let requests = receiver.wait_for(200).await;
+        let connections = requests.iter().map(|request| request.connection).max().unwrap() + 1;
+        assert!(connections <= 16, "{connections} connections for 16 requests at a time");
+    });
+}

@@ -1,0 +1,83 @@
+//! `kill -9` in the middle of the work.
+
+use cuewire_tests::{Service, Setup};
+
+use crate::load::Load;
+
+const EVENTS: usize = 2_000;
+/// Requests in flight to one webhook.
+const IN_FLIGHT: usize = 16;
+
+#[test]
+fn kill_9_of_the_router_in_the_middle_of_2000_events_loses_nothing() {
+    Setup::processes().run(async |system| {
+        let load = Load::new(system, EVENTS).await;
+        let kill = async {
+            for arrived in [100, 400, 700] {
+                load.receiver.wait_for(arrived).await;
+                system.kill(Service::Router).await;
+                system.start(Service::Router).await;
+            }
+        };
+        let publish = async {
+            // Side by side with the work, so that there always is something to be routed.
+            for some in load.events.chunks(100) {
+                system.amqp().await.publish_all(some).await;
+                let published = load.events.iter().position(|event| *event == some[0]).unwrap();
+                load.receiver.wait_for(published.saturating_sub(200)).await;
+            }
+        };
+        tokio::join!(kill, publish);
+        load.arrives().await;
+        system.stop_all().await;
+        // The same delivery twice in the senders' queues: on record by then, or one duplicate each.
+        let duplicates = load.duplicates();
+        assert!(duplicates <= 3 * 1_024, "{duplicates}");
+    });
+}
+
+#[test]
+fn kill_9_of_the_sender_in_the_middle_of_2000_events_loses_nothing() {
+    Setup::processes().run(async |system| {
+        let load = Load::new(system, EVENTS).await;
+        system.amqp().await.publish_all(&load.events).await;
+        for arrived in [100, 600, 1_100] {
+            load.receiver.wait_for(arrived).await;
+            system.kill(Service::Sender).await;
+            system.start(Service::Sender).await;
+        }
+        load.arrives().await;
+        system.stop_all().await;
+        // What was in flight, and what was answered and not yet on record.
+        let duplicates = load.duplicates();
+        assert!((1..=3 * 2 * IN_FLIGHT).contains(&duplicates), "{duplicates} duplicates of 3 crashes");
+    });
+}
+
+#[test]
+fn kill_9_of_the_reaper_loses_no_dead_letter() {
+    Setup::processes().run(async |system| {
+        let receiver = cuewire_tests::Receiver::answering([cuewire_tests::Answer::status(500)]).await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).schedule(&[]).create().await;
+        let events = cuewire_tests::event::events(500, "feeds.started", &organization.id);
+        let publish = async {
+            for some in events.chunks(50) {
+                system.amqp().await.publish_all(some).await;
+            }
+        };
+        let kill = async {
+            for arrived in [50, 200] {
+                receiver.wait_for(arrived).await;
+                system.kill(Service::DlqReaper).await;
+                system.start(Service::DlqReaper).await;
+            }
+        };
+        tokio::join!(publish, kill);
+        receiver.wait_for(events.len()).await;
+        system.stop_all().await;
+        let count = "SELECT count(*), count(DISTINCT event_id) FROM dead_letters";
+        let row = system.database().await.query_one(count, &[]).await.unwrap();
+        assert_eq!((row.get(0), row.get(1)), (events.len() as i64, events.len() as i64));
+    });
+}

@@ -1,0 +1,94 @@
+//! The servers go away under load, in good order and by a crash, and come back.
+
+use std::time::Duration;
+
+use cuewire_tests::amqp::publish_through_faults;
+use cuewire_tests::{Service, Setup, System, until};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::load::Load;
+
+/// Publishes a load while `break_it` is done to the servers, and reckons up.
+async fn survives(system: &System, load: &Load<'_>, break_it: impl AsyncFnOnce()) {
+    let publish = async {
+        // In parts, so that the load lasts as long as the trouble.
+        for (number, some) in load.events.chunks(50).enumerate() {
+            publish_through_faults(system.amqp_url(), some).await;
+            let arrived = (number * 50).saturating_sub(150);
+            load.receiver.wait_within(crate::load::ARRIVES_WITHIN, arrived).await;
+        }
+    };
+    tokio::join!(publish, break_it());
+    load.arrives().await;
+    system.ready().await;
+    system.stop_all().await;
+    load.duplicates();
+}
+
+#[test]
+fn a_restart_and_a_crash_of_rabbitmq_under_load_lose_nothing() {
+    Setup::processes().own_servers().run(async |system| {
+        let load = Load::new(system, 2_000).await;
+        let api = &load.organization.admin;
+        survives(system, &load, async || {
+            load.receiver.wait_for(200).await;
+            system.servers().command(&["restart", "rabbitmq"]).await;
+            system.ready().await;
+            load.receiver.wait_within(Duration::from_secs(60), 700).await;
+            system.servers().command(&["kill", "rabbitmq"]).await;
+            // While it is away events cannot be accepted, and the client is told when to come again.
+            let refused = until("the api knows that the broker is away", async || {
+                let reply = api.post("/v1/events", &json!({"source": "/s", "type": "a.none"})).await;
+                (reply.status == 503).then_some(reply)
+            })
+            .await;
+            let wait = refused.headers.get("retry-after").and_then(|value| value.to_str().ok());
+            assert!(wait.is_some_and(|seconds| seconds.parse::<u32>().is_ok()), "{wait:?}");
+            let _ = refused.problem(503);
+            // What does not need it works on.
+            let _ = api.get("/v1/webhooks").await.expect(200);
+            for service in Service::ALL {
+                until(&format!("the {} says that it lacks the broker", service.name()), async || {
+                    system.missing(service).await.map(drop)
+                })
+                .await;
+            }
+            system.servers().command(&["start", "rabbitmq"]).await;
+            system.ready().await;
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_restart_and_a_crash_of_postgres_under_load_lose_nothing() {
+    Setup::processes().own_servers().run(async |system| {
+        let load = Load::new(system, 2_000).await;
+        let api = &load.organization.admin;
+        survives(system, &load, async || {
+            load.receiver.wait_for(200).await;
+            system.servers().command(&["restart", "postgres"]).await;
+            system.ready().await;
+            load.receiver.wait_within(Duration::from_secs(60), 700).await;
+            system.servers().command(&["kill", "postgres"]).await;
+            for service in Service::ALL {
+                until(&format!("the {} says that it lacks the database", service.name()), async || {
+                    system.missing(service).await.map(drop)
+                })
+                .await;
+            }
+            // Ingest does not need the database: the keys are known.
+            let accepted = api.body(
+                Method::POST,
+                "/v1/events",
+                "application/json",
+                json!({"id": "while-away", "source": "/s", "type": "unwanted.type"}).to_string(),
+            );
+            let _ = accepted.await.expect(202);
+            system.servers().command(&["start", "postgres"]).await;
+            system.ready().await;
+        })
+        .await;
+    });
+}

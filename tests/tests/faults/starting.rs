@@ -1,0 +1,60 @@
+//! Starting: in any order, all at once, and with a configuration that cannot be used.
+
+use std::process::Stdio;
+
+use cuewire_tests::{Receiver, Service, Setup, servers};
+use tokio::process::Command;
+
+#[test]
+fn several_replicas_that_start_at_once_on_an_empty_database_and_broker_do_not_collide() {
+    let setup = Service::ALL
+        .into_iter()
+        .fold(Setup::processes().empty_database(), |setup, service| setup.replicas(service, 3));
+    setup.run(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).create().await;
+        let events = cuewire_tests::event::events(200, "a.b", &organization.id);
+        system.amqp().await.publish_all(&events).await;
+        receiver.wait_for(200).await;
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 200);
+    });
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_ends_the_process_with_one_line_that_names_the_variable() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let good = [
+            ("DATABASE_URL", "postgres://u@127.0.0.1:1/x"),
+            ("AMQP_URL", "amqp://u:p@127.0.0.1:1/x"),
+            ("CUEWIRE_OPERATOR_KEY", "operator-key-of-the-tests"),
+            ("CUEWIRE_SECRETS_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+        ];
+        for service in Service::ALL {
+            for (name, value) in [
+                ("DATABASE_URL", ""),
+                ("AMQP_URL", "not a URL"),
+                ("CUEWIRE_SECRETS_KEY", "c2hvcnQ="),
+                ("CUEWIRE_SENDER_QUEUES", "many"),
+                ("CUEWIRE_HEALTH_LISTEN", "here"),
+                ("CUEWIRE_PUBLISHERS", "{"),
+                ("CUEWIRE_SHUTDOWN_GRACE", "soon"),
+            ] {
+                let output = Command::new(servers::binary(service.name()))
+                    .env_clear()
+                    .envs(good)
+                    .env(name, value)
+                    .stdin(Stdio::null())
+                    .output()
+                    .await
+                    .unwrap();
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert_eq!(output.status.code(), Some(2), "{} with {name}={value:?}: {said}", service.name());
+                assert_eq!(said.lines().count(), 1, "{said}");
+                assert!(said.contains(name), "{said}");
+            }
+        }
+    });
+}
