@@ -28,7 +28,7 @@ enum Kind {
     /// Named so, as vhost and as database, on the servers that all share.
     Shared { name: String },
     /// Whole servers.
-    Own(OwnServers),
+    Own(Box<OwnServers>),
 }
 
 /// What is in a new database.
@@ -56,7 +56,7 @@ impl Place {
     pub(crate) async fn own() -> Self {
         let own = OwnServers::start().await;
         let Servers { amqp, database, .. } = own.servers.clone();
-        Self { amqp_url: amqp.into(), database_url: database.into(), kind: Kind::Own(own) }
+        Self { amqp_url: amqp.into(), database_url: database.into(), kind: Kind::Own(Box::new(own)) }
     }
 
     /// The servers, if they are the test's own.
