@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::amqp::topology::Topology;
+use crate::amqp::topology::{self, PublisherGrant, Topology};
 use crate::retry::parse_duration;
 use crate::vault::Vault;
 use crate::webhook::MAX_TIMEOUT;
@@ -173,7 +173,16 @@ impl Common {
                     .map(|_| url.to_owned())
                     .map_err(|error| format!("is not an AMQP URL: {error}"))
             })?,
-            topology: Topology::read(environment)?,
+            topology: Topology {
+                sender_queues: environment.number(
+                    "CUEWIRE_SENDER_QUEUES",
+                    topology::DEFAULT_SENDER_QUEUES,
+                    1..=topology::SHARDS,
+                )?,
+                publishers: environment
+                    .optional("CUEWIRE_PUBLISHERS", PublisherGrant::parse_all)?
+                    .unwrap_or_default(),
+            },
             vault: environment.required("CUEWIRE_SECRETS_KEY", Vault::from_base64)?,
             health_listen: environment
                 .listen("CUEWIRE_HEALTH_LISTEN", SocketAddr::from(([0, 0, 0, 0], health_port)))?,

@@ -3,8 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use cuewire::amqp::topology::Topology;
-use cuewire::config::Environment;
+use cuewire::config::{Common, Environment};
 use futures_util::FutureExt;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -262,7 +261,8 @@ impl System {
     }
 
     fn queues(&self) -> Vec<String> {
-        let topology = Topology::read(&Environment::of(self.variables())).expect("the harness knows");
+        let common = Common::read(&Environment::of(self.variables()), 0).expect("the harness knows");
+        let topology = common.topology;
         topology.queues().into_iter().map(|queue| queue.name).collect()
     }
 

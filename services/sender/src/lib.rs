@@ -76,7 +76,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
 fn sources(context: &Context, config: &Config) -> Vec<Source> {
     let topology = &context.broker.topology;
     topology
-        .sender_queues()
+        .lane_queues()
         .map(|(lane, _, queue)| {
             let share = u32::from(config.prefetch.of(lane)).div_ceil(topology.sender_queues);
             Source { queue, prefetch: u16::try_from(share).unwrap_or(u16::MAX) }

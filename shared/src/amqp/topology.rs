@@ -12,7 +12,6 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{Channel, ExchangeKind};
 
-use crate::config::{ConfigError, Environment};
 use crate::delivery::Reason;
 use crate::event::is_word_byte;
 use crate::retry::{TIERS, Tier};
@@ -43,7 +42,8 @@ pub const PUBLISHER_PREFIX: &str = "events.in.";
 pub const SHARDS: u32 = 64;
 /// A crash counts as one delivery for all that was prefetched; a lower limit would bury the innocent.
 const DELIVERY_LIMIT: i64 = 50;
-const DEFAULT_SENDER_QUEUES: u32 = 2;
+/// One queue is carried by one core of the broker, and there is more than one.
+pub const DEFAULT_SENDER_QUEUES: u32 = 2;
 
 /// Which line a delivery waits in, so that retries and floods cannot delay fresh ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,6 +88,41 @@ impl PublisherGrant {
     pub fn exchange(&self) -> String {
         format!("{PUBLISHER_PREFIX}{}", self.name)
     }
+
+    /// Reads `CUEWIRE_PUBLISHERS`: `<name>=<category>,…[@<organization>,…]`, separated by semicolons.
+    pub fn parse_all(text: &str) -> Result<Vec<Self>, String> {
+        let mut grants: Vec<Self> = Vec::new();
+        for entry in text.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let grant = Self::parse(entry).ok_or_else(|| {
+                format!(
+                    "has {entry:?}, and a publisher is <name>=<category>,<category>@<organization>,<organization>"
+                )
+            })?;
+            if grants.iter().any(|other| other.name == grant.name) {
+                return Err(format!("names the publisher {:?} twice", grant.name));
+            }
+            grants.push(grant);
+        }
+        Ok(grants)
+    }
+
+    fn parse(entry: &str) -> Option<Self> {
+        let (name, rest) = entry.split_once('=')?;
+        let (categories, organizations) = rest.split_once('@').unwrap_or((rest, ""));
+        let list = |text: &str| -> BTreeSet<String> {
+            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+        };
+        let is_word = |text: &str| !text.is_empty() && text.bytes().all(is_word_byte);
+        let grant = Self {
+            name: name.trim().to_owned(),
+            categories: list(categories),
+            organizations: list(organizations),
+        };
+        let valid = is_word(&grant.name)
+            && !grant.categories.is_empty()
+            && grant.categories.iter().all(|c| is_word(c));
+        valid.then_some(grant)
+    }
 }
 
 /// All that is declared on the broker.
@@ -106,14 +141,6 @@ impl Default for Topology {
 }
 
 impl Topology {
-    /// Reads the variables that decide the topology.
-    pub fn read(environment: &Environment) -> Result<Self, ConfigError> {
-        Ok(Self {
-            sender_queues: environment.number("CUEWIRE_SENDER_QUEUES", DEFAULT_SENDER_QUEUES, 1..=SHARDS)?,
-            publishers: environment.optional("CUEWIRE_PUBLISHERS", parse_grants)?.unwrap_or_default(),
-        })
-    }
-
     /// The grant of the publisher whose exchange this is.
     #[must_use]
     pub fn grant_of(&self, exchange: &str) -> Option<&PublisherGrant> {
@@ -154,7 +181,7 @@ impl Topology {
             reaped(REAPER_UNROUTED),
             Queue { name: PARKING_QUEUE.to_owned(), arguments: Arguments::Plain },
         ];
-        queues.extend(self.sender_queues().map(|(_, _, name)| guarded(name)));
+        queues.extend(self.lane_queues().map(|(_, _, name)| guarded(name)));
         queues.extend(TIERS.iter().map(|tier| Queue {
             name: format!("{}.v1", retry_exchange(*tier)),
             arguments: Arguments::Delayed(tier.delay),
@@ -163,7 +190,7 @@ impl Topology {
     }
 
     /// Every queue that senders consume, with its lane.
-    pub fn sender_queues(&self) -> impl Iterator<Item = (Lane, u32, String)> + '_ {
+    pub fn lane_queues(&self) -> impl Iterator<Item = (Lane, u32, String)> + '_ {
         let queues = |lane| (0..self.sender_queues).map(move |m| (lane, m, sender_queue(lane, m)));
         Lane::ALL.into_iter().flat_map(queues)
     }
@@ -200,7 +227,7 @@ impl Topology {
             let exchange = retry_exchange(tier);
             bindings.push(bind(&exchange, "", &format!("{exchange}.v1")));
         }
-        for (lane, m, queue) in self.sender_queues() {
+        for (lane, m, queue) in self.lane_queues() {
             let shards = (0..SHARDS).filter(|shard| shard % self.sender_queues == m);
             bindings.extend(shards.map(|shard| bind(DELIVERIES, &shard_pattern(lane, shard), &queue)));
         }
@@ -212,7 +239,7 @@ impl Topology {
     #[must_use]
     pub fn stale_bindings(&self) -> Vec<Binding> {
         let mut bindings = Vec::new();
-        for (lane, m, queue) in self.sender_queues() {
+        for (lane, m, queue) in self.lane_queues() {
             for shard in (0..SHARDS).filter(|shard| shard % self.sender_queues != m) {
                 bindings.push(Binding {
                     source: DELIVERIES.to_owned(),
@@ -274,8 +301,7 @@ impl Topology {
     /// of that number have emptied them.
     pub async fn release(&self, channel: &Channel, old_sender_queues: u32) -> lapin::Result<()> {
         let old = Self { sender_queues: old_sender_queues, publishers: Vec::new() };
-        let gone =
-            |binding: &Binding| !self.sender_queues().any(|(_, _, queue)| queue == binding.destination);
+        let gone = |binding: &Binding| !self.lane_queues().any(|(_, _, queue)| queue == binding.destination);
         let bindings: Vec<_> = old
             .queue_bindings()
             .into_iter()
@@ -429,40 +455,6 @@ fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(LongString::from(value))
 }
 
-/// Reads `CUEWIRE_PUBLISHERS`: `<name>=<category>,…[@<organization>,…]`, separated by semicolons.
-fn parse_grants(text: &str) -> Result<Vec<PublisherGrant>, String> {
-    let mut grants: Vec<PublisherGrant> = Vec::new();
-    for entry in text.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
-        let grant = parse_grant(entry).ok_or_else(|| {
-            format!(
-                "has {entry:?}, and a publisher is <name>=<category>,<category>@<organization>,<organization>"
-            )
-        })?;
-        if grants.iter().any(|other| other.name == grant.name) {
-            return Err(format!("names the publisher {:?} twice", grant.name));
-        }
-        grants.push(grant);
-    }
-    Ok(grants)
-}
-
-fn parse_grant(entry: &str) -> Option<PublisherGrant> {
-    let (name, rest) = entry.split_once('=')?;
-    let (categories, organizations) = rest.split_once('@').unwrap_or((rest, ""));
-    let list = |text: &str| -> BTreeSet<String> {
-        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
-    };
-    let is_word = |text: &str| !text.is_empty() && text.bytes().all(is_word_byte);
-    let grant = PublisherGrant {
-        name: name.trim().to_owned(),
-        categories: list(categories),
-        organizations: list(organizations),
-    };
-    let valid =
-        is_word(&grant.name) && !grant.categories.is_empty() && grant.categories.iter().all(|c| is_word(c));
-    valid.then_some(grant)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -470,7 +462,7 @@ mod tests {
     fn topology() -> Topology {
         Topology {
             sender_queues: 3,
-            publishers: parse_grants("dolby=feeds,media@acme; other = encoding").unwrap(),
+            publishers: PublisherGrant::parse_all("dolby=feeds,media@acme; other = encoding").unwrap(),
         }
     }
 
@@ -537,8 +529,8 @@ mod tests {
         assert!(grants[0].categories.contains("media") && grants[0].organizations.contains("acme"));
         assert!(grants[1].organizations.is_empty());
         for text in ["dolby", "dolby=", "=feeds", "a b=feeds", "dolby=feeds.x"] {
-            assert!(parse_grants(text).unwrap_err().contains("a publisher is"), "{text}");
+            assert!(PublisherGrant::parse_all(text).unwrap_err().contains("a publisher is"), "{text}");
         }
-        assert!(parse_grants("a=b;a=c").unwrap_err().contains("twice"));
+        assert!(PublisherGrant::parse_all("a=b;a=c").unwrap_err().contains("twice"));
     }
 }
