@@ -87,3 +87,29 @@ fn a_restart_and_a_crash_of_postgres_under_load_lose_nothing() {
         .await;
     });
 }
+
+#[test]
+fn queues_that_are_deleted_under_running_services_are_declared_again() {
+    Setup::processes().run(async |system| {
+        let load = Load::new(system, 300).await;
+        system.amqp().await.publish_all(&load.events[..100]).await;
+        load.receiver.wait_for(100).await;
+        for queue in ["router.events.v1", "sender.fresh.0.v1", "sender.fresh.1.v1", "sender.due.0.v1"] {
+            system.amqp().await.delete_queue(queue).await;
+        }
+        // A queue that is gone takes nothing with it that was confirmed only after it came back.
+        until("the queues are back", async || {
+            let amqp = system.amqp().await;
+            for queue in ["router.events.v1", "sender.fresh.0.v1", "sender.fresh.1.v1", "sender.due.0.v1"] {
+                amqp.depth(queue).await.ok()?;
+            }
+            Some(())
+        })
+        .await;
+        system.ready().await;
+        publish_through_faults(system.amqp_url(), &load.events[100..]).await;
+        load.arrives().await;
+        system.stop_all().await;
+        assert_eq!(load.duplicates(), 0);
+    });
+}
