@@ -11,6 +11,7 @@
 
 pub mod amqp;
 pub mod api;
+mod drain;
 pub mod event;
 pub mod organization;
 mod panics;

@@ -121,20 +121,26 @@ impl Running {
         // A service that has only begun to start lacks nothing yet. This part every service has, and it is
         // among the last to be added.
         let publisher = "component=\"publisher\"";
-        self.metric("cuewire_connected", publisher).await == Some(1.0) && self.missing().await.is_none()
+        let connected = self.scrape().await.lines().any(|line| {
+            line.starts_with("cuewire_connected{") && line.contains(publisher) && line.ends_with(" 1")
+        });
+        connected && self.missing().await.is_none()
     }
 
-    /// The value of a metric, the first whose labels contain `labels`.
-    pub(crate) async fn metric(&self, name: &str, labels: &str) -> Option<f64> {
-        let text = match self {
-            Self::Task(task) => TextEncoder::new().encode_to_string(&task.registry.gather()).ok()?,
-            Self::Process(process) => process.scrape().await?,
+    /// A metric, summed over all labels.
+    pub(crate) async fn sum(&self, metric: &str) -> f64 {
+        let value = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            (name.split('{').next()? == metric).then(|| value.parse::<f64>().ok())?
         };
-        text.lines().find_map(|line| {
-            let (metric, value) = line.rsplit_once(' ')?;
-            let (found, its_labels) = metric.split_once('{').unwrap_or((metric, ""));
-            (found == name && its_labels.contains(labels)).then(|| value.parse().ok())?
-        })
+        self.scrape().await.lines().filter_map(value).sum()
+    }
+
+    async fn scrape(&self) -> String {
+        match self {
+            Self::Task(task) => TextEncoder::new().encode_to_string(&task.registry.gather()).unwrap(),
+            Self::Process(process) => process.scrape().await.unwrap_or_default(),
+        }
     }
 
     /// Tells it to stop, waits until it has, and makes sure that it did so in good order.

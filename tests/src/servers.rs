@@ -26,19 +26,20 @@ const HOW: &str = "`make test` starts servers for the tests and says where they 
 
 /// The servers that all tests share.
 pub fn shared() -> &'static Servers {
-    static SHARED: LazyLock<Servers> = LazyLock::new(|| {
+    // The error is kept, so that every test says the same.
+    static SHARED: LazyLock<Result<Servers, String>> = LazyLock::new(|| {
         let environment = Environment::of_process();
-        let url = |variable| -> Url {
-            let text = environment.text(variable).unwrap_or_else(|| panic!("{variable} is not set. {HOW}"));
-            text.parse().unwrap_or_else(|error| panic!("{variable} is no URL: {error}"))
+        let url = |variable| {
+            let text = environment.text(variable).ok_or_else(|| format!("{variable} is not set. {HOW}"))?;
+            text.parse::<Url>().map_err(|error| format!("{variable} is no URL: {error}"))
         };
-        Servers {
-            amqp: url("CUEWIRE_TEST_AMQP_URL"),
-            database: url("CUEWIRE_TEST_DATABASE_URL"),
-            management: Some(url("CUEWIRE_TEST_MANAGEMENT_URL")),
-        }
+        Ok(Servers {
+            amqp: url("CUEWIRE_TEST_AMQP_URL")?,
+            database: url("CUEWIRE_TEST_DATABASE_URL")?,
+            management: Some(url("CUEWIRE_TEST_MANAGEMENT_URL")?),
+        })
     });
-    &SHARED
+    SHARED.as_ref().unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Servers of one test's own, in a directory of their own, gone when they are dropped.

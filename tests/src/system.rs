@@ -243,49 +243,32 @@ impl System {
         running.remove(at.unwrap_or_else(|| panic!("no {} runs", service.name())))
     }
 
-    /// Stops everything in the order of the flow: each service once the queues that it consumes are
-    /// empty. From then on nothing can arrive anywhere any more.
-    pub async fn stop_all(&self) {
-        for service in Service::ALL {
-            self.queues_are_empty(&self.queues_of(service)).await;
-            loop {
-                let mut running = self.running.lock().await;
-                let Some(at) = running.iter().position(|it| it.service() == service) else { break };
-                let one = running.remove(at);
-                drop(running);
-                one.stop().await;
-            }
+    /// Stops every replica of a service, and says how many there were.
+    pub(crate) async fn stop_every(&self, service: Service) -> usize {
+        let mut stopped = 0;
+        loop {
+            let mut running = self.running.lock().await;
+            let Some(at) = running.iter().position(|it| it.service() == service) else { return stopped };
+            let one = running.remove(at);
+            drop(running);
+            one.stop().await;
+            stopped += 1;
         }
-        // What was given back by a service that stopped shows only now.
-        self.queues_are_empty(&self.queues()).await;
     }
 
-    fn queues(&self) -> Vec<String> {
+    /// A metric, summed over the replicas of a service and all labels.
+    pub(crate) async fn sum(&self, service: Service, metric: &str) -> f64 {
+        let mut sum = 0.0;
+        for running in self.running.lock().await.iter().filter(|it| it.service() == service) {
+            sum += running.sum(metric).await;
+        }
+        sum
+    }
+
+    /// Every queue that is declared.
+    pub(crate) fn queues(&self) -> Vec<String> {
         let common = Common::read(&Environment::of(self.variables()), 0).expect("the harness knows");
-        let topology = common.topology;
-        topology.queues().into_iter().map(|queue| queue.name).collect()
-    }
-
-    /// The queues that must be empty before a service stops.
-    fn queues_of(&self, service: Service) -> Vec<String> {
-        let prefixes: &[&str] = match service {
-            Service::Api => &[],
-            Service::Router => &["router."],
-            Service::Sender => &["sender.", "retry."],
-            Service::DlqReaper => &["dlq-reaper."],
-        };
-        let mine = |queue: &String| prefixes.iter().any(|prefix| queue.starts_with(prefix));
-        self.queues().into_iter().filter(mine).collect()
-    }
-
-    async fn queues_are_empty(&self, queues: &[String]) {
-        let amqp = Amqp::open(&self.place.amqp_url).await.expect("the broker is there");
-        for queue in queues {
-            until(&format!("{queue} is empty"), async || {
-                (amqp.depth(queue).await.expect("every queue is declared") == 0).then_some(())
-            })
-            .await;
-        }
+        common.topology.queues().into_iter().map(|queue| queue.name).collect()
     }
 
     async fn remove(self, failed: bool) {
@@ -332,13 +315,15 @@ impl System {
 
     /// A connection to the database.
     pub async fn database(&self) -> &tokio_postgres::Client {
-        let open = async || {
-            let connected = tokio_postgres::connect(&self.place.database_url, NoTls).await;
-            let (client, connection) = connected.expect("the database is there");
-            tokio::spawn(connection);
-            client
-        };
-        self.database.get_or_init(open).await
+        self.database.get_or_init(async || self.fresh_database().await).await
+    }
+
+    /// Another connection to the database: the first may have been lost to a fault.
+    pub(crate) async fn fresh_database(&self) -> tokio_postgres::Client {
+        let connected = tokio_postgres::connect(&self.place.database_url, NoTls).await;
+        let (client, connection) = connected.expect("the database is there");
+        tokio::spawn(connection);
+        client
     }
 
     /// Waits until every router has as many webhooks as there are.
@@ -348,7 +333,7 @@ impl System {
         until("every router knows every webhook", async || {
             for running in self.running.lock().await.iter() {
                 if running.service() == Service::Router
-                    && running.metric("cuewire_router_webhooks", "").await != Some(count as f64)
+                    && running.sum("cuewire_router_webhooks").await != count as f64
                 {
                     return None;
                 }

@@ -3,7 +3,7 @@
 use cuewire_tests::amqp::Raw;
 use cuewire_tests::event::id;
 use cuewire_tests::system::test;
-use cuewire_tests::{Receiver, until};
+use cuewire_tests::{Receiver, Service, Setup, until};
 use lapin::types::{AMQPValue, FieldTable};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -126,6 +126,23 @@ fn stray_amqp_properties_of_an_event_are_ignored_and_not_passed_on() {
         assert!(!request.headers.iter().any(|(name, _)| header(name)), "{:?}", request.headers);
         system.stop_all().await;
         assert_eq!(receiver.count(), 1);
+    });
+}
+
+#[test]
+fn an_event_that_its_publisher_lets_expire_in_the_queue_is_kept_as_a_dead_letter() {
+    Setup::default().replicas(Service::Router, 0).run(async |system| {
+        let event = cuewire_tests::event("a.b", "acme");
+        let short_lived = Raw::event(&event).properties(|properties| properties.with_expiration("1".into()));
+        system.amqp().await.publish_raw(&short_lived).await.unwrap();
+        let operator = system.operator();
+        let letter = until("it is a dead letter", async || {
+            let letters = operator.get("/v1/dead-letters").await.expect(200);
+            letters["data"].as_array().unwrap().first().cloned()
+        })
+        .await;
+        let path = format!("/v1/dead-letters/{}", letter["id"].as_str().unwrap());
+        assert_eq!(operator.get(&path).await.expect(200)["event"]["id"], event["id"]);
     });
 }
 

@@ -131,6 +131,7 @@ fn connections_are_kept_and_used_again() {
         system.amqp().await.publish_all(&events).await;
         let requests = receiver.wait_for(200).await;
         let connections = requests.iter().map(|request| request.connection).max().unwrap() + 1;
-        assert!(connections <= 16, "{connections} connections for 16 requests at a time");
+        // A client that finds none idle begins one, and may be given another meanwhile.
+        assert!(connections <= 2 * 16, "{connections} connections for 16 requests at a time");
     });
 }

@@ -7,6 +7,8 @@ use crate::load::Load;
 const EVENTS: usize = 2_000;
 /// Requests in flight to one webhook.
 const IN_FLIGHT: usize = 16;
+/// Answered within 100 ms, as long as a commit may take on a busy machine: 800 requests a second.
+const NOT_YET_ON_RECORD: usize = 80;
 
 #[test]
 fn kill_9_of_the_router_in_the_middle_of_2000_events_loses_nothing() {
@@ -48,9 +50,9 @@ fn kill_9_of_the_sender_in_the_middle_of_2000_events_loses_nothing() {
         }
         load.arrives().await;
         system.stop_all().await;
-        // What was in flight, and what was answered and not yet on record.
         let duplicates = load.duplicates();
-        assert!((1..=3 * 2 * IN_FLIGHT).contains(&duplicates), "{duplicates} duplicates of 3 crashes");
+        let possible = 3 * (IN_FLIGHT + NOT_YET_ON_RECORD);
+        assert!((1..=possible).contains(&duplicates), "{duplicates} duplicates of 3 crashes");
     });
 }
 
