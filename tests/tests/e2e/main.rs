@@ -12,6 +12,7 @@ mod filters;
 mod happy;
 mod hostile;
 mod publishers;
+mod readme;
 mod retries;
 mod signatures;
 mod tenancy;
