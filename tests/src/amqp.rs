@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_rs::Runtime;
 use futures_util::future::join_all;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use serde_json::Value;
@@ -130,6 +130,13 @@ impl Amqp {
         let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await?;
         let _ = channel.close(200, "asked".into()).await;
         Ok(declared.message_count())
+    }
+
+    /// Deletes a queue with all that is in it, as an operator's mistake would.
+    pub async fn delete_queue(&self, queue: &str) {
+        let channel = self.connection.create_channel().await.expect("a channel");
+        let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
+        deleted.expect("the queue is there");
     }
 }
 

@@ -11,6 +11,7 @@ mod duplicates;
 mod filters;
 mod happy;
 mod hostile;
+mod operations;
 mod publishers;
 mod readme;
 mod retries;

@@ -23,7 +23,7 @@ impl<'a> Load<'a> {
     pub(crate) async fn new(system: &'a System, count: usize) -> Self {
         let receiver = Receiver::answering([Answer::status(200).after(ANSWER_AFTER)]).await;
         let organization = system.organization().await;
-        organization.webhook(receiver.url("/")).create().await;
+        organization.webhook(receiver.url("/")).types(&["feeds.started"]).create().await;
         let events = events(count, "feeds.started", &organization.id);
         Self { receiver, organization, events }
     }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use cuewire_tests::amqp::publish_through_faults;
 use cuewire_tests::{Service, Setup, System, until};
-use reqwest::Method;
 use serde_json::json;
 
 use crate::load::Load;
@@ -71,6 +70,8 @@ fn a_restart_and_a_crash_of_postgres_under_load_lose_nothing() {
             system.servers().command(&["restart", "postgres"]).await;
             system.ready().await;
             load.receiver.wait_within(Duration::from_secs(60), 700).await;
+            let unwanted = |id: &str| json!({"id": id, "source": "/s", "type": "unwanted.type"});
+            let _ = api.post("/v1/events", &unwanted("before")).await.expect(202);
             system.servers().command(&["kill", "postgres"]).await;
             for service in Service::ALL {
                 until(&format!("the {} says that it lacks the database", service.name()), async || {
@@ -79,16 +80,36 @@ fn a_restart_and_a_crash_of_postgres_under_load_lose_nothing() {
                 .await;
             }
             // Ingest does not need the database: the keys are known.
-            let accepted = api.body(
-                Method::POST,
-                "/v1/events",
-                "application/json",
-                json!({"id": "while-away", "source": "/s", "type": "unwanted.type"}).to_string(),
-            );
-            let _ = accepted.await.expect(202);
+            let _ = api.post("/v1/events", &unwanted("while-away")).await.expect(202);
             system.servers().command(&["start", "postgres"]).await;
             system.ready().await;
         })
         .await;
+    });
+}
+
+#[test]
+fn queues_that_are_deleted_under_running_services_are_declared_again() {
+    Setup::processes().run(async |system| {
+        let load = Load::new(system, 300).await;
+        system.amqp().await.publish_all(&load.events[..100]).await;
+        load.receiver.wait_for(100).await;
+        for queue in ["router.events.v1", "sender.fresh.0.v1", "sender.fresh.1.v1", "sender.due.0.v1"] {
+            system.amqp().await.delete_queue(queue).await;
+        }
+        // A queue that is gone takes nothing with it that was confirmed only after it came back.
+        until("the queues are back", async || {
+            let amqp = system.amqp().await;
+            for queue in ["router.events.v1", "sender.fresh.0.v1", "sender.fresh.1.v1", "sender.due.0.v1"] {
+                amqp.depth(queue).await.ok()?;
+            }
+            Some(())
+        })
+        .await;
+        system.ready().await;
+        publish_through_faults(system.amqp_url(), &load.events[100..]).await;
+        load.arrives().await;
+        system.stop_all().await;
+        assert_eq!(load.duplicates(), 0);
     });
 }

@@ -1,0 +1,167 @@
+//! What people do with the API while work goes on: test calls, sending again by hand, lists, listening.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cuewire_tests::event::{events, id};
+use cuewire_tests::system::test;
+use cuewire_tests::{Answer, Receiver, until, verify};
+use serde_json::{Value, json};
+
+#[test]
+fn a_test_call_answers_with_what_the_receiver_said_and_is_not_repeated() {
+    test(async |system| {
+        let receiver =
+            Receiver::answering([Answer::status(200).body("fine"), Answer::status(500).body("broken")]).await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).types(&["recordings.*"]).create().await;
+        let path = format!("/v1/webhooks/{}/test", webhook.id);
+        let good = organization.admin.post(&path, &json!({})).await.expect(200);
+        assert_eq!((&good["status"], &good["response_body"]), (&json!(200), &json!("fine")));
+        let bad = organization.admin.post(&path, &json!({"type": "recordings.error"})).await.expect(200);
+        assert_eq!((&bad["status"], &bad["response_body"]), (&json!(500), &json!("broken")));
+        let requests = receiver.wait_for(2).await;
+        let event_type = requests[0].json()["type"].as_str().unwrap().to_owned();
+        assert!(event_type.starts_with("recordings."), "{event_type}");
+        assert_eq!(requests[1].json()["type"], "recordings.error");
+        for request in &requests {
+            verify::v1(&webhook.secret, request).unwrap();
+        }
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 2);
+        let letters = "SELECT count(*) FROM dead_letters";
+        let letters: i64 = system.database().await.query_one(letters, &[]).await.unwrap().get(0);
+        assert_eq!(letters, 0, "a test that fails is no dead letter");
+    });
+}
+
+#[test]
+fn a_delivery_that_is_over_is_sent_again_by_hand_and_one_under_way_is_not() {
+    test(async |system| {
+        let receiver =
+            Receiver::answering([Answer::status(200), Answer::status(500), Answer::status(200)]).await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).schedule(&["3s"]).create().await;
+        let event = organization.event("a.b");
+        system.amqp().await.publish(&event).await;
+        let delivery = organization.delivery(id(&event), &webhook, "delivered").await;
+        let path = format!("/v1/deliveries/{}/retry", delivery["id"].as_str().unwrap());
+        let _ = organization.admin.post(&path, &json!({})).await.expect(202);
+        organization.delivery(id(&event), &webhook, "retrying").await;
+        let _ = organization.admin.post(&path, &json!({})).await.problem(409);
+        let requests = receiver.wait_for(3).await;
+        assert!(requests.iter().all(|request| request.id() == delivery["id"]));
+        organization.delivery(id(&event), &webhook, "delivered").await;
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 3);
+    });
+}
+
+#[test]
+fn a_list_read_page_by_page_has_everything_once() {
+    test(async |system| {
+        let receiver = Receiver::answering([Answer::status(500)]).await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).schedule(&[]).create().await;
+        for number in 0..6 {
+            let webhook = json!({"url": receiver.url(&format!("/{number}")), "event_types": ["none.such"]});
+            let _ = organization.admin.post("/v1/webhooks", &webhook).await.expect(201);
+        }
+        let published = events(25, "a.b", &organization.id);
+        system.amqp().await.publish_all(&published).await;
+        organization.dead_letters(25).await;
+        for (list, count) in [("/v1/webhooks", 7), ("/v1/events", 25), ("/v1/dead-letters", 25)] {
+            let mut seen = BTreeSet::new();
+            let mut cursor = String::new();
+            let mut pages = 0;
+            loop {
+                let page = organization.admin.get(&format!("{list}?limit=4{cursor}")).await.expect(200);
+                let entries = page["data"].as_array().unwrap();
+                assert!(entries.len() <= 4, "{list}");
+                for entry in entries {
+                    assert!(seen.insert(entry["id"].to_string()), "{list} has {} twice", entry["id"]);
+                }
+                pages += 1;
+                assert!(pages <= count, "{list} does not end");
+                let Some(next) = page["next_cursor"].as_str() else { break };
+                cursor = format!("&cursor={next}");
+            }
+            assert_eq!(seen.len(), count, "{list}");
+        }
+    });
+}
+
+#[test]
+fn events_are_found_by_type_category_subject_and_time() {
+    test(async |system| {
+        let organization = system.organization().await;
+        for (event_type, subject) in
+            [("recordings.completed", "r-1"), ("recordings.failed", "r-2"), ("feeds.started", "f-1")]
+        {
+            let mut event = organization.event(event_type);
+            (event["id"], event["subject"]) = (subject.into(), subject.into());
+            system.amqp().await.publish(&event).await;
+        }
+        let list = async |query: &str| {
+            let found = organization.admin.get(&format!("/v1/events?{query}")).await.expect(200);
+            let ids = found["data"].as_array().unwrap().iter();
+            ids.map(|event| event["id"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+        };
+        until("all are logged", async || (list("").await.len() == 3).then_some(())).await;
+        let set = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<BTreeSet<_>>();
+        assert_eq!(list("type=recordings.failed").await, set(&["r-2"]));
+        assert_eq!(list("category=recordings").await, set(&["r-1", "r-2"]));
+        assert_eq!(list("subject=f-1").await, set(&["f-1"]));
+        assert_eq!(list("from=2020-01-01T00:00:00Z&to=2020-01-02T00:00:00Z").await, set(&[]));
+        assert_eq!(list("from=2020-01-01T00:00:00Z").await.len(), 3);
+    });
+}
+
+#[test]
+fn whoever_listens_is_told_of_the_events_of_its_own_organization() {
+    test(async |system| {
+        let (one, other) = (system.organization().await, system.organization().await);
+        let request = one.admin.request(reqwest::Method::GET, "/v1/events/stream").build().unwrap();
+        let mut stream = reqwest::Client::new().execute(request).await.unwrap();
+        assert_eq!(stream.status(), 200);
+        // One event after another, since listening begins at some moment.
+        let (mine, theirs) = (one.event("a.mine"), other.event("a.theirs"));
+        let told = async {
+            let mut told = String::new();
+            while !told.contains(id(&mine)) {
+                told += &String::from_utf8_lossy(&stream.chunk().await.unwrap().expect("it goes on"));
+            }
+            told
+        };
+        system.amqp().await.publish_all(&[theirs.clone(), mine.clone()]).await;
+        let told = tokio::time::timeout(Duration::from_secs(15), told).await.expect("it is told in time");
+        assert!(!told.contains(id(&theirs)), "{told}");
+        let line = told.lines().find_map(|line| line.strip_prefix("data:")).unwrap();
+        let event: Value = serde_json::from_str(line.trim()).unwrap();
+        assert_eq!((&event["id"], &event["type"]), (&mine["id"], &json!("a.mine")));
+        drop(stream);
+    });
+}
+
+#[test]
+fn a_message_that_was_not_understood_is_shown_to_the_operator_whole() {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD as BASE64;
+    use cuewire_tests::amqp::Raw;
+    test(async |system| {
+        let body = b"\x00\xff not an event".to_vec();
+        system.amqp().await.publish_raw(&Raw::body("a.b", body.clone())).await.unwrap();
+        let operator = system.operator();
+        let letter = until("there is a dead letter", async || {
+            let letters = operator.get("/v1/dead-letters").await.expect(200);
+            letters["data"].as_array().unwrap().first().cloned()
+        })
+        .await;
+        let path = format!("/v1/dead-letters/{}", letter["id"].as_str().unwrap());
+        let whole = operator.get(&path).await.expect(200);
+        assert_eq!(whole["payload_base64"], BASE64.encode(body));
+        assert_eq!((&whole["event"], &whole["reason"]), (&json!(null), &json!("poison")));
+        assert_eq!(operator.delete(&path).await.status, 204);
+        let _ = operator.get(&path).await.problem(404);
+    });
+}
