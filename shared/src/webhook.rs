@@ -1,6 +1,6 @@
 //! A webhook: who wants which events, where they go, in which format, and how hard to try.
 //!
-//! The noun alone: reading and writing it is `db::webhooks`, which events it takes is [`Webhook::wants`],
+//! The noun alone: reading and writing it is `db::webhooks`, which events it takes is [`Subscription::wants`],
 //! how many of them the router finds at once is the router's index.
 
 use std::collections::BTreeMap;

@@ -308,6 +308,11 @@ impl System {
         &self.place.amqp_url
     }
 
+    /// The database's URL.
+    pub fn database_url(&self) -> &str {
+        &self.place.database_url
+    }
+
     /// The servers, where they are the test's own.
     pub fn servers(&self) -> &OwnServers {
         self.place.own_servers().expect("the test has asked for servers of its own")

@@ -66,18 +66,13 @@ async fn record(
 ) -> Vec<Result<Recorded, String>> {
     metrics.record_batch.observe(attempts.len() as f64);
     let timer = metrics.record_duration.start_timer();
-    let mut tries = 0;
-    let result = until_it_answers(|| {
-        tries += 1;
-        database.record_attempts(&attempts)
-    })
-    .await;
+    let result = until_it_answers(|| database.record_attempts(&attempts)).await;
     timer.observe_duration();
     match result {
         Ok(new) => {
             // Two copies of one attempt in a batch: the first is its owner.
             let mut new: HashSet<AttemptKey> = new.into_iter().collect();
-            if tries > 1 {
+            if new.len() < attempts.len() {
                 new.extend(committed_unheard(database, &attempts).await);
             }
             let recorded = |attempt: &Attempt| {

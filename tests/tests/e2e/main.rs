@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, what cannot be done fails the test")]
 
 mod a_long_wait;
+mod accounts;
 mod bad_input;
 mod burst;
 mod changes;
@@ -13,6 +14,7 @@ mod happy;
 mod hostile;
 mod operations;
 mod publishers;
+mod readme;
 mod retries;
 mod signatures;
 mod tenancy;
