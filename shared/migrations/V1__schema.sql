@@ -87,7 +87,7 @@ DECLARE
 BEGIN
     PERFORM announce(CASE
         WHEN TG_TABLE_NAME = 'organizations' THEN (to_jsonb(changed) ->> 'id')::uuid
-        WHEN TG_TABLE_NAME IN ('secrets', 'webhook_health') THEN
+        WHEN TG_TABLE_NAME = 'secrets' THEN
             (SELECT organization_id FROM webhooks WHERE id = (to_jsonb(changed) ->> 'webhook_id')::uuid)
         ELSE (to_jsonb(changed) ->> 'organization_id')::uuid
     END);
@@ -100,15 +100,12 @@ CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON api_keys
     FOR EACH ROW EXECUTE FUNCTION announce_row();
 CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON webhooks
     FOR EACH ROW EXECUTE FUNCTION announce_row();
--- A webhook's secrets and health go with it, announced by the webhook's own row.
+-- A webhook's secrets go with it, announced by the webhook's own row.
 CREATE TRIGGER announce AFTER INSERT OR UPDATE ON secrets
     FOR EACH ROW EXECUTE FUNCTION announce_row();
 CREATE TRIGGER announce_removal AFTER DELETE ON secrets
     FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION announce_row();
-CREATE TRIGGER announce AFTER INSERT OR UPDATE ON webhook_health
-    FOR EACH ROW EXECUTE FUNCTION announce_row();
-CREATE TRIGGER announce_removal AFTER DELETE ON webhook_health
-    FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION announce_row();
+-- A webhook's health is announced to nobody: no cache decides by it, and a failing one changes it often.
 
 -- The event log and the account of every attempt: written in batches, never updated, partitioned by the
 -- day (UTC), dropped by the day. Partitions are made by the services, with their indexes.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// Namespace of delivery ids (a random UUID, fixed for ever: changing it changes every `webhook-id`).
@@ -104,10 +105,12 @@ impl Round {
 }
 
 impl DeadLetterId {
-    /// The id of the dead letter of one round of a delivery: burying it twice makes one record.
+    /// The id of the dead letter of one run of a delivery: burying it twice makes one record. The run is
+    /// told by its round and its deadline, since an event's id may come again after a day, as a new event.
     #[must_use]
-    pub fn of(delivery: DeliveryId, round: Round) -> Self {
-        Self(Uuid::new_v5(&delivery.0, round.0.as_bytes()))
+    pub fn of(delivery: DeliveryId, round: Round, deadline: OffsetDateTime) -> Self {
+        let name = [round.0.as_bytes().as_slice(), &deadline.unix_timestamp().to_be_bytes()].concat();
+        Self(Uuid::new_v5(&delivery.0, &name))
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cuewire::amqp::connection::Backoff;
+use cuewire::amqp::publisher::MAX_UNCONFIRMED;
 use cuewire::amqp::topology::{Lane, PUBLISHER_PREFIX, Topology};
 use cuewire::amqp::{Message, Publication, Publisher};
 use cuewire::db::events::{EventKey, LoggedEvent};
@@ -15,7 +16,7 @@ use cuewire::db::{Database, DbError};
 use cuewire::ids::{OrganizationId, Round, WebhookId};
 use cuewire::message::delivery::NewDelivery;
 use cuewire::message::{DeliveryMessage, EventMessage};
-use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use time::OffsetDateTime;
 
 use crate::directory::Directory;
@@ -83,14 +84,8 @@ impl FanOut {
         let now = OffsetDateTime::now_utc();
         let matched: Vec<Vec<WebhookId>> =
             routed.iter().map(|event| event.index.matches(&event.message.event)).collect();
-        let deliveries =
-            routed.iter().zip(&matched).flat_map(|(event, webhooks)| deliveries(event, webhooks, now));
-        let publications: Vec<Publication> = deliveries.chain(rejected).collect();
         self.metrics.deliveries.inc_by(matched.iter().map(|webhooks| webhooks.len() as u64).sum());
-        let publish = join_all(
-            publications.iter().map(|publication| self.publisher.publish_until_confirmed(publication)),
-        );
-        tokio::join!(self.log(&routed, &matched, now), publish);
+        tokio::join!(self.log(&routed, &matched, now), self.publish_all(&routed, &matched, rejected, now));
         drop(claim);
     }
 
@@ -187,6 +182,34 @@ impl FanOut {
         Claim { under_way: &self.under_way, claimed }
     }
 
+    /// Publishes a delivery for each match, and the dead letters. Each message is made when its turn comes: an
+    /// event that ten thousand webhooks want must not be there ten thousand times.
+    async fn publish_all(
+        &self,
+        routed: &[Routed<'_>],
+        matched: &[Vec<WebhookId>],
+        rejected: Vec<Publication>,
+        now: OffsetDateTime,
+    ) {
+        let mut under_way = FuturesUnordered::new();
+        for (event, webhooks) in routed.iter().zip(matched) {
+            for webhook in webhooks {
+                if under_way.len() == MAX_UNCONFIRMED {
+                    under_way.next().await;
+                }
+                under_way.push(self.publish(delivery(event, *webhook, now)));
+            }
+        }
+        for dead_letter in rejected {
+            under_way.push(self.publish(dead_letter));
+        }
+        while under_way.next().await.is_some() {}
+    }
+
+    async fn publish(&self, publication: Publication) {
+        self.publisher.publish_until_confirmed(&publication).await;
+    }
+
     async fn log(&self, routed: &[Routed<'_>], matched: &[Vec<WebhookId>], now: OffsetDateTime) {
         if routed.is_empty() {
             return;
@@ -226,22 +249,16 @@ impl Drop for Claim<'_> {
     }
 }
 
-fn deliveries(
-    event: &Routed<'_>,
-    webhooks: &[WebhookId],
-    now: OffsetDateTime,
-) -> impl Iterator<Item = Publication> {
-    webhooks.iter().map(move |webhook| {
-        let new = NewDelivery {
-            organization: event.key.organization,
-            webhook: *webhook,
-            source: &event.key.source,
-            event_id: &event.key.id,
-            category: event.message.event.event_type.category(),
-            event: event.message.json.clone(),
-        };
-        DeliveryMessage::first(new, Round::FIRST, Lane::Fresh, now).publication()
-    })
+fn delivery(event: &Routed<'_>, webhook: WebhookId, now: OffsetDateTime) -> Publication {
+    let new = NewDelivery {
+        organization: event.key.organization,
+        webhook,
+        source: &event.key.source,
+        event_id: &event.key.id,
+        category: event.message.event.event_type.category(),
+        event: event.message.json.clone(),
+    };
+    DeliveryMessage::first(new, Round::FIRST, Lane::Fresh, now).publication()
 }
 
 /// Asks the database until it answers. A batch that is refused is not lost: it waits, unacknowledged, and

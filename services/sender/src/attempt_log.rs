@@ -8,7 +8,7 @@ use cuewire::db::{Database, DbError};
 use cuewire::delivery::Attempt;
 use time::OffsetDateTime;
 
-use crate::batch::Batcher;
+use crate::batch::{Batcher, Ended};
 use crate::metrics::Metrics;
 
 /// Attempts in one statement: beyond this a larger batch gains nothing.
@@ -47,15 +47,15 @@ impl AttemptLog {
         }
     }
 
-    /// Records an attempt. Returns when it is committed, however long the database is away; an error is
-    /// the database's sentence about an attempt that it will never take.
-    pub async fn record(&self, attempt: Attempt) -> Result<Recorded, String> {
-        self.record.submit(attempt).await.unwrap_or_else(|| Err("the sender is stopping".to_owned()))
+    /// Records an attempt. Returns when it is committed, however long the database is away; the inner
+    /// error is the database's sentence about an attempt that it will never take.
+    pub async fn record(&self, attempt: Attempt) -> Result<Result<Recorded, String>, Ended> {
+        self.record.submit(attempt).await
     }
 
     /// What is on record of an attempt.
-    pub async fn look_up(&self, key: AttemptKey) -> Option<RecordedAttempt> {
-        self.look_up.submit(key).await.flatten()
+    pub async fn look_up(&self, key: AttemptKey) -> Result<Option<RecordedAttempt>, Ended> {
+        self.look_up.submit(key).await
     }
 }
 

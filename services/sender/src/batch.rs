@@ -31,10 +31,14 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
         Self(sender)
     }
 
-    /// Hands an item in, and waits for its result. None when the task has ended with the process.
-    pub async fn submit(&self, item: T) -> Option<R> {
+    /// Hands an item in, and waits for its result.
+    pub async fn submit(&self, item: T) -> Result<R, Ended> {
         let (caller, result) = oneshot::channel();
-        self.0.send((item, caller)).await.ok()?;
-        result.await.ok()
+        self.0.send((item, caller)).await.map_err(|_| Ended)?;
+        result.await.map_err(|_| Ended)
     }
 }
+
+/// The task has ended, with the process or by a panic: nothing can be said of the item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended;

@@ -27,6 +27,7 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// Idle connections to one host: enough for a busy webhook, few enough for ten thousand quiet ones.
 const MAX_IDLE_PER_HOST: usize = 64;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_ERROR_BYTES: usize = 1_024;
 const AGENT: &str = concat!("Cuewire/", env!("CARGO_PKG_VERSION"));
 
 /// Sends requests to receivers. Clones share connections.
@@ -118,7 +119,9 @@ async fn read_answer(mut response: Response) -> reqwest::Result<Answer> {
 fn failure(error: &reqwest::Error) -> Outcome {
     let causes = || std::iter::successors(error.source(), cause);
     // The innermost cause says what happened; the outer ones repeat the URL.
-    let innermost = causes().last().map_or_else(|| error.to_string(), ToString::to_string);
+    let mut innermost = causes().last().map_or_else(|| error.to_string(), ToString::to_string);
+    // A receiver may have a say in it, and it travels in a message's header.
+    innermost.truncate(innermost.floor_char_boundary(MAX_ERROR_BYTES));
     if causes().any(<dyn std::error::Error + 'static>::is::<Forbidden>) {
         return Outcome::Failed { kind: Failure::Blocked, error: innermost };
     }

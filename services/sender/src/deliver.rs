@@ -18,13 +18,14 @@ use cuewire::delivery::{Attempt, Failure, Outcome, Reason, State};
 use cuewire::event::Event;
 use cuewire::formats::{Outgoing, Request};
 use cuewire::message::{DeadMessage, DeliveryMessage};
-use cuewire::retry::{self, Schedule, Tier, Wait};
+use cuewire::retry::{self, Schedule, TIERS, Tier, Wait};
 use cuewire::shutdown::Shutdown;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use crate::attempt_log::{AttemptLog, Recorded, until_it_answers};
+use crate::batch::Ended;
 use crate::client::Receivers;
 use crate::gate::{Admission, Gate};
 use crate::metrics::Metrics;
@@ -53,6 +54,9 @@ pub struct Sender {
     pub shutdown: Shutdown,
 }
 
+/// With at least this left, the shortest delayed queue is at most half a second late.
+const PARK_FROM: Duration = Duration::from_millis(500);
+
 /// What becomes of a message.
 #[derive(Debug)]
 enum Step {
@@ -67,6 +71,12 @@ enum Step {
 /// The work on a message ends without settling it: the broker delivers it again.
 #[derive(Debug, Clone, Copy)]
 struct Abandoned;
+
+impl From<Ended> for Abandoned {
+    fn from(_: Ended) -> Self {
+        Self
+    }
+}
 
 impl Sender {
     /// Delivers one message, and acknowledges it when whatever follows is with the broker.
@@ -105,13 +115,13 @@ impl Sender {
             Err(step) => return Ok(*step),
         };
         let is_test = delivery.reply.is_some();
-        if let Some(reason) = reason_to_bury(&delivery, &target).filter(|_| !is_test) {
-            return Ok(self.bury(&delivery, reason, describe(reason).to_owned(), None));
-        }
         if (redelivered || delivery.lane != Lane::Fresh)
-            && let Some(recorded) = self.until_told(settlement, self.log.look_up(delivery.key())).await?
+            && let Some(recorded) = self.until_told(settlement, self.log.look_up(delivery.key())).await??
         {
             return Ok(self.after_a_copy(delivery, redelivered, &recorded));
+        }
+        if let Some(reason) = reason_to_bury(&delivery, &target).filter(|_| !is_test) {
+            return Ok(self.bury(&delivery, reason, describe(reason).to_owned(), None));
         }
         let permit = if is_test {
             None
@@ -189,11 +199,13 @@ impl Sender {
         target: &Target,
         attempt: Attempt,
     ) -> Result<Step, Abandoned> {
-        match self.log.record(attempt.clone()).await {
+        match self.log.record(attempt.clone()).await? {
             Ok(Recorded::New) => {}
             // The owner of the record takes the step. If it died before, this one was redelivered.
-            Ok(Recorded::Before) if !redelivered => return Ok(Step::Done),
-            Ok(Recorded::Before) => {}
+            Ok(Recorded::Before) => {
+                let recorded = self.log.look_up(delivery.key()).await?;
+                return Ok(recorded.map_or(Step::Done, |it| self.after_a_copy(delivery, redelivered, &it)));
+            }
             Err(error) => {
                 let detail = format!("its attempt could not be recorded: {error}");
                 return Ok(self.bury(&delivery, Reason::Poison, detail, Some(attempt.summary())));
@@ -256,6 +268,7 @@ impl Sender {
             let publication = match (full, retry::wait(left_until(at))) {
                 (Some(tier), _) => delivery.publication_after(retry::next_longer(tier)),
                 (None, Wait::In(tier)) => delivery.publication_after(tier),
+                (None, Wait::Hold(left)) if left >= PARK_FROM => delivery.publication_after(TIERS[0]),
                 // The sender that takes it next holds it for the rest.
                 (None, Wait::Hold(_) | Wait::Over) => delivery.publication(),
             };
@@ -282,7 +295,11 @@ impl Sender {
             Wait::Over => Ok(true),
             Wait::In(_) => Ok(false),
             Wait::Hold(left) => {
-                let Ok(_held) = self.holds[delivery.lane as usize].try_acquire() else { return Ok(false) };
+                let held = self.holds[delivery.lane as usize].try_acquire();
+                // Straight back to its lane it would come at once, again and again, until it is due.
+                if held.is_err() && left >= PARK_FROM {
+                    return Ok(false);
+                }
                 self.metrics.held.inc();
                 // Rounded up to the timer's millisecond: never early.
                 let slept = self.until_told(settlement, tokio::time::sleep(left)).await;

@@ -22,7 +22,7 @@ use crate::shutdown::Shutdown;
 
 /// Unconfirmed messages at a time: what a broker confirms in one round of disk writes, and no more, since
 /// all of them are published again when the connection breaks.
-const MAX_UNCONFIRMED: usize = 1_000;
+pub const MAX_UNCONFIRMED: usize = 1_000;
 /// Silence for so long means that the connection is blocked or dead.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 const PERSISTENT: u8 = 2;
@@ -109,7 +109,8 @@ async fn run(broker: Broker, component: Component, shutdown: Shutdown, handed: m
     let handed = Arc::new(Mutex::new(handed));
     let sessions = broker.supervise(&component, &shutdown, |connection| {
         let handed = Arc::clone(&handed);
-        async move { Session::run(connection, &mut *handed.lock().await).await }
+        let component = &component;
+        async move { Session::run(connection, component, &mut *handed.lock().await).await }
     });
     let refuse = async {
         loop {
@@ -139,7 +140,11 @@ struct Session {
 type UnderWay = (lapin::Result<Confirmation>, String, Confirmed);
 
 impl Session {
-    async fn run(connection: Connection, handed: &mut mpsc::Receiver<Handed>) -> lapin::Result<()> {
+    async fn run(
+        connection: Connection,
+        component: &Component,
+        handed: &mut mpsc::Receiver<Handed>,
+    ) -> lapin::Result<()> {
         // Or a loss would go unnoticed until there is something to publish, which would then fail.
         let mut events = connection.events_listener();
         let channel = connection.create_channel().await?;
@@ -147,6 +152,9 @@ impl Session {
         let mut session = Self { returned: HashSet::new() };
         let mut under_way = FuturesUnordered::new();
         let mut silent_since = Instant::now();
+        // The broker is short of memory or disk and reads no more. What is under way stays so: published
+        // again on another connection, it would be there as often as was tried, once the broker reads on.
+        let mut blocked = false;
         loop {
             tokio::select! {
                 biased;
@@ -154,7 +162,7 @@ impl Session {
                     silent_since = Instant::now();
                     session.settle(confirmed)?;
                 }
-                next = handed.recv(), if under_way.len() < MAX_UNCONFIRMED => match next {
+                next = handed.recv(), if under_way.len() < MAX_UNCONFIRMED && !blocked => match next {
                     Some((publication, confirm)) => {
                         if under_way.is_empty() {
                             silent_since = Instant::now();
@@ -165,8 +173,22 @@ impl Session {
                     None if under_way.is_empty() => return connection.close(200, "done".into()).await,
                     None => session.settle_all(&mut under_way).await?,
                 },
-                Some(event) = events.next() => if let Event::Error(error) = event { return Err(error) },
-                () = tokio::time::sleep_until(silent_since + CONFIRM_TIMEOUT), if !under_way.is_empty() => {
+                Some(event) = events.next() => match event {
+                    Event::Error(error) => return Err(error),
+                    Event::ConnectionBlocked(reason) => {
+                        blocked = true;
+                        component.down(&format!("the broker takes no messages: {reason}"));
+                    }
+                    Event::ConnectionUnblocked => {
+                        blocked = false;
+                        silent_since = Instant::now();
+                        component.up();
+                    }
+                    _ => {}
+                },
+                () = tokio::time::sleep_until(silent_since + CONFIRM_TIMEOUT),
+                    if !under_way.is_empty() && !blocked =>
+                {
                     return Err(std::io::Error::new(
                         std::io::ErrorKind::TimedOut, "the broker confirmed nothing for 30 s").into());
                 }

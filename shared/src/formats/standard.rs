@@ -44,8 +44,11 @@ impl Serialize for Envelope<'_> {
         map.serialize_entry("source", &event.source)?;
         map.serialize_entry("subject", &event.subject)?;
         map.serialize_entry("organization", organization)?;
-        if let Some(schema) = &event.dataschema {
-            map.serialize_entry("dataschema", schema)?;
+        let optional = [("datacontenttype", &event.datacontenttype), ("dataschema", &event.dataschema)];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                map.serialize_entry(name, value)?;
+            }
         }
         for (name, value) in &event.extensions {
             // An extension cannot take the place of a member of the envelope.

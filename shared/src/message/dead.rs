@@ -85,7 +85,7 @@ impl DeadMessage {
         let DeliveryMessage { delivery, organization, webhook, round, .. } = *message;
         let first = message.publication();
         Self {
-            id: DeadLetterId::of(delivery, round),
+            id: DeadLetterId::of(delivery, round, message.deadline),
             reason,
             detail,
             category: message.category.clone(),
@@ -216,8 +216,8 @@ impl Content for DeadMessage {
         if &*received.queue == REAPER_UNROUTED && received.exchange != DEAD {
             return Ok(Self::unrouted(received));
         }
-        if let Some(death) = Death::by_delivery_limit(headers) {
-            return Ok(Self::over_delivery_limit(received, death));
+        if let Some(death) = Death::by_a_queue(headers) {
+            return Ok(Self::given_up(received, death));
         }
         let dead = match headers.optional_text(REASON) {
             Ok(Some(reason)) => Self::read(received, reason),

@@ -40,15 +40,15 @@ fn a_record_belongs_to_the_attempt_that_made_it_even_when_its_commit_went_unhear
         let log = AttemptLog::start(database, Metrics::new(&prometheus::Registry::new()));
         let now = OffsetDateTime::now_utc();
         let attempt = attempt(1, now);
-        assert_eq!(log.record(attempt.clone()).await, Ok(Recorded::New));
+        assert_eq!(log.record(attempt.clone()).await, Ok(Ok(Recorded::New)));
         // As after a commit whose answer was lost: the same attempt is recorded again.
-        assert_eq!(log.record(attempt.clone()).await, Ok(Recorded::New));
+        assert_eq!(log.record(attempt.clone()).await, Ok(Ok(Recorded::New)));
         let copy = Attempt { started_at: now + Duration::from_millis(1), ..attempt.clone() };
-        assert_eq!(log.record(copy).await, Ok(Recorded::Before));
+        assert_eq!(log.record(copy).await, Ok(Ok(Recorded::Before)));
         let next = Attempt { number: 2, ..attempt.clone() };
-        assert_eq!(log.record(next).await, Ok(Recorded::New));
+        assert_eq!(log.record(next).await, Ok(Ok(Recorded::New)));
 
-        let recorded = log.look_up(attempt.key()).await.unwrap();
+        let recorded = log.look_up(attempt.key()).await.unwrap().unwrap();
         assert_eq!((recorded.state, recorded.status), (attempt.state, Some(500)));
         let counts = "SELECT sum(failed)::bigint, sum(dead)::bigint, count(*) FROM delivery_stats";
         let row = system.database().await.query_one(counts, &[]).await.unwrap();

@@ -17,8 +17,8 @@ use crate::message::{CLOUDEVENTS_JSON, DeliveryMessage, HeadersIn, event};
 const MESSAGE_NAMESPACE: Uuid = Uuid::from_u128(0x0c9e_52d7_41fa_4f0b_a6b3_7d18_e92c_5af4);
 
 impl DeadMessage {
-    /// A message that a queue gave up for having been delivered too often: it is still as it was published.
-    pub(super) fn over_delivery_limit(received: &Received, death: Death) -> Self {
+    /// A message that a queue gave up: it is still as it was published.
+    pub(super) fn given_up(received: &Received, death: Death) -> Self {
         let as_published = Received {
             queue: received.queue.clone(),
             exchange: death.exchange,
@@ -28,7 +28,7 @@ impl DeadMessage {
             body: received.body.clone(),
         };
         let mut dead = Self::as_received(&as_published, Reason::Poison);
-        dead.detail = format!("the queue {:?} gave it up for having been delivered too often", death.queue);
+        dead.detail = format!("the queue {:?} {}", death.queue, death.cause);
         dead.died_at = death.at;
         let is_sendable = dead.understand(&as_published);
         let is_back = HeadersIn::of(received).get(REDRIVEN).is_some();
@@ -65,7 +65,7 @@ impl DeadMessage {
     fn understand_delivery(&mut self, as_published: &Received) -> bool {
         let Ok(message) = DeliveryMessage::read(as_published) else { return false };
         let DeliveryMessage { delivery, organization, webhook, round, reply, .. } = message;
-        self.id = DeadLetterId::of(delivery, round);
+        self.id = DeadLetterId::of(delivery, round, message.deadline);
         self.delivery = Some(DeadDelivery { delivery, organization, webhook, round, last_attempt: None });
         // Nobody waits for a test call any more.
         reply.is_none()
@@ -100,6 +100,8 @@ fn id_of_message(as_published: &Received, died_at: Option<OffsetDateTime>) -> Op
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Death {
     queue: String,
+    /// What the queue did, to be read after its name.
+    cause: &'static str,
     /// Where it had been published to.
     exchange: String,
     routing_key: String,
@@ -107,19 +109,25 @@ pub(super) struct Death {
 }
 
 impl Death {
-    /// The latest death, if it was by the delivery limit. Earlier ones, of delayed queues, follow it; deaths
-    /// in our own queue come before it when an operator has moved a message back from `parking`.
-    pub(super) fn by_delivery_limit(headers: HeadersIn<'_>) -> Option<Self> {
+    /// The latest death, if a queue of ours gave the message up, by the delivery limit or for its age.
+    /// Earlier ones, of delayed queues, follow it; deaths in our own queue come before it when an operator
+    /// has moved a message back from `parking`.
+    pub(super) fn by_a_queue(headers: HeadersIn<'_>) -> Option<Self> {
         let Some(AMQPValue::FieldArray(deaths)) = headers.get("x-death") else { return None };
         let of_others = |death: &&FieldTable| text_in(death, "exchange").is_none_or(|name| name != DEAD);
         let latest = deaths.as_slice().iter().filter_map(AMQPValue::as_field_table).find(of_others)?;
-        if text_in(latest, "reason")? != "delivery_limit" {
-            return None;
-        }
+        let queue = text_in(latest, "queue")?;
+        let cause = match text_in(latest, "reason")?.as_str() {
+            "delivery_limit" => "gave it up for having been delivered too often",
+            // A publisher may have set an expiration, which is none of its business here.
+            "expired" if !queue.starts_with("retry.") => "let it expire, as its publisher had asked",
+            _ => return None,
+        };
         let routing_keys = latest.inner().get("routing-keys")?.as_array()?;
         let at = latest.inner().get("time").and_then(AMQPValue::as_timestamp);
         Some(Self {
-            queue: text_in(latest, "queue")?,
+            queue,
+            cause,
             exchange: text_in(latest, "exchange")?,
             routing_key: routing_keys.as_slice().first()?.as_long_string()?.to_string(),
             at: at.and_then(|at| OffsetDateTime::from_unix_timestamp(i64::try_from(at).ok()?).ok()),
@@ -240,7 +248,7 @@ mod tests {
         };
         let dead = decode(&arrived(REAPER_DEAD, message.publication(), deaths()));
         assert_eq!(dead.reason, Reason::Poison);
-        assert_eq!(dead.id, DeadLetterId::of(message.delivery, Round::FIRST));
+        assert_eq!(dead.id, DeadLetterId::of(message.delivery, Round::FIRST, message.deadline));
         assert_eq!(dead.first, (DELIVERIES.to_owned(), key.clone()));
         assert_eq!((dead.category.as_str(), dead.died_at), ("recordings", Some(NOW)));
         assert!(dead.redrive);
@@ -250,7 +258,7 @@ mod tests {
         let dead = decode(&arrived(REAPER_DEAD, again, deaths()));
         let round = dead.delivery.as_ref().unwrap().round;
         assert_ne!(round, Round::FIRST);
-        assert_eq!(dead.id, DeadLetterId::of(message.delivery, round));
+        assert_ne!(dead.id, DeadLetterId::of(message.delivery, Round::FIRST, message.deadline));
         assert!(!dead.redrive, "{}", dead.detail);
     }
 
@@ -346,7 +354,7 @@ mod tests {
         let message = delivery();
         let dead = decode(&arrived(REAPER_UNROUTED, message.publication(), vec![]));
         assert_eq!(dead.reason, Reason::Unrouted);
-        assert_eq!(dead.id, DeadLetterId::of(message.delivery, message.round));
+        assert_eq!(dead.id, DeadLetterId::of(message.delivery, message.round, message.deadline));
         assert!(!dead.redrive);
     }
 }
