@@ -29,8 +29,6 @@ pub const MAX_EVENT_BYTES: usize = 256 * 1024;
 pub const MAX_BATCH_EVENTS: usize = 1_000;
 /// A batch over HTTP, in bytes.
 pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// An event as JSON: 256 KiB of data grow by a third in base64, and the attributes come on top.
-pub const MAX_EVENT_JSON_BYTES: usize = MAX_EVENT_BYTES / 3 * 4 + 64 * 1024;
 
 const MAX_TYPE_BYTES: usize = 128;
 

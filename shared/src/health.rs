@@ -22,6 +22,8 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, Clone)]
 pub struct Health {
     components: Arc<Mutex<Vec<Component>>>,
+    /// Missing until the service has added all that it depends on.
+    start: Component,
     connected: IntGaugeVec,
 }
 
@@ -44,17 +46,19 @@ impl Health {
             "Whether a part that the service depends on is there (1) or not (0)",
             &["component"],
         );
-        Self { components: Arc::default(), connected }
+        let start = Component::new("start", &connected);
+        Self { components: Arc::new(Mutex::new(vec![start.clone()])), start, connected }
+    }
+
+    /// The service has added all that it depends on.
+    pub fn is_complete(&self) {
+        self.start.up();
     }
 
     /// Adds something that the service depends on, missing until it says otherwise.
     #[must_use]
     pub fn component(&self, name: &'static str) -> Component {
-        let component = Component {
-            name,
-            missing: watch::Sender::new(Some("not there yet".to_owned())),
-            connected: self.connected.with_label_values(&[name]),
-        };
+        let component = Component::new(name, &self.connected);
         self.components.lock().unwrap_or_else(PoisonError::into_inner).push(component.clone());
         component
     }
@@ -68,6 +72,11 @@ impl Health {
 }
 
 impl Component {
+    fn new(name: &'static str, connected: &IntGaugeVec) -> Self {
+        let missing = watch::Sender::new(Some("not there yet".to_owned()));
+        Self { name, missing, connected: connected.with_label_values(&[name]) }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -23,6 +23,8 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// The database's record of how many queues each lane has.
 pub const SENDER_QUEUES: &str = "sender_queues";
+/// The database's record of the fingerprint of the key that seals secrets.
+const SECRETS_KEY: &str = "secrets_key";
 
 /// What a service is started with.
 #[derive(Debug, Clone)]
@@ -77,13 +79,21 @@ impl Context {
         };
         let Some(migrated) = self.shutdown.run_until_stopped(migrate).await else { return Ok(None) };
         migrated?;
-        self.agree_on_queues().await?;
+        self.agree().await?;
         component.up();
         tokio::spawn(watch_database(self.database.clone(), component, self.shutdown.clone()));
         Ok(Some(()))
     }
 
-    async fn agree_on_queues(&self) -> anyhow::Result<()> {
+    /// Refuses to run beside services that are configured otherwise, which would send unsigned or twice.
+    async fn agree(&self) -> anyhow::Result<()> {
+        let fingerprint = self.common.vault.fingerprint();
+        let agreed = self.database.agree(SECRETS_KEY, fingerprint).await?;
+        anyhow::ensure!(
+            agreed == fingerprint,
+            "CUEWIRE_SECRETS_KEY is not the key that sealed the secrets in the database \
+             (its fingerprint is {fingerprint}, and theirs {agreed})"
+        );
         let configured = self.common.topology.sender_queues.to_string();
         let agreed = self.database.agree(SENDER_QUEUES, &configured).await?;
         anyhow::ensure!(

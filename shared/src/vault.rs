@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use rand::RngExt;
+use sha2::{Digest, Sha256};
 
 use crate::ids::WebhookId;
 
@@ -15,7 +16,10 @@ const NONCE_BYTES: usize = 24;
 
 /// Seals and opens secrets with the key of `CUEWIRE_SECRETS_KEY`.
 #[derive(Clone)]
-pub struct Vault(XChaCha20Poly1305);
+pub struct Vault {
+    cipher: XChaCha20Poly1305,
+    fingerprint: String,
+}
 
 /// A sealed secret does not open: another key sealed it, or the row was tampered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +36,15 @@ impl Vault {
                 key.len()
             )
         })?;
-        Ok(Self(cipher))
+        // Of a hash, so that it tells two keys apart and nothing of either.
+        let hash = Sha256::new().chain_update(b"cuewire secrets key").chain_update(&key).finalize();
+        Ok(Self { cipher, fingerprint: hash[..8].iter().map(|byte| format!("{byte:02x}")).collect() })
+    }
+
+    /// By which services know that they have the same key.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// Seals a secret of `webhook`.
@@ -40,7 +52,8 @@ impl Vault {
     pub fn seal(&self, webhook: WebhookId, secret: &str) -> Vec<u8> {
         let nonce: [u8; NONCE_BYTES] = rand::rng().random();
         let payload = Payload { msg: secret.as_bytes(), aad: webhook.0.as_bytes() };
-        let sealed = self.0.encrypt(&XNonce::from(nonce), payload).expect("a secret is far below 256 GiB");
+        let sealed =
+            self.cipher.encrypt(&XNonce::from(nonce), payload).expect("a secret is far below 256 GiB");
         [&nonce, sealed.as_slice()].concat()
     }
 
@@ -48,7 +61,7 @@ impl Vault {
     pub fn open(&self, webhook: WebhookId, sealed: &[u8]) -> Result<String, DoesNotOpen> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(DoesNotOpen)?;
         let payload = Payload { msg: sealed, aad: webhook.0.as_bytes() };
-        let secret = self.0.decrypt(&XNonce::from(*nonce), payload).map_err(|_| DoesNotOpen)?;
+        let secret = self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| DoesNotOpen)?;
         String::from_utf8(secret).map_err(|_| DoesNotOpen)
     }
 }

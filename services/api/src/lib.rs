@@ -96,6 +96,7 @@ pub async fn serve(context: Context, config: Config, listener: TcpListener) -> a
         metrics,
         database,
     }));
+    health.is_complete();
     let changes = api.database.watch_changes(shutdown);
     let following = tokio::spawn({
         let api = api.clone();

@@ -32,6 +32,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     let metrics = Metrics::new(&context.registry);
     let Context { database, broker, health, shutdown, .. } = &context;
     let (consuming, publishing) = (health.component("consumer"), health.component("publisher"));
+    health.is_complete();
     if context.prepare().await?.is_none() {
         return Ok(());
     }

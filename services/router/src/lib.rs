@@ -59,6 +59,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         context.health.component("consumer"),
         context.shutdown.clone(),
     );
+    context.health.is_complete();
     let fan_out = Arc::new(FanOut {
         database: context.database.clone(),
         directory,

@@ -50,6 +50,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         context.health.component("consumer"),
         context.shutdown.clone(),
     );
+    context.health.is_complete();
     let sender = Arc::new(Sender {
         database: context.database.clone(),
         publisher,

@@ -15,6 +15,8 @@ use crate::shutdown::Shutdown;
 
 /// The broker may be a name that resolves slowly, or drop packets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Twenty queues with an election each take less than a second; a broker that has just started may take many.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Two missed beats and a dead peer is noticed.
 const HEARTBEAT_SECONDS: u16 = 10;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -70,6 +72,11 @@ impl Broker {
 
     /// Connects and declares the topology, or checks it where the broker's user may not declare.
     pub async fn open(&self, purpose: &str) -> lapin::Result<Connection> {
+        let open = tokio::time::timeout(OPEN_TIMEOUT, self.connect_and_declare(purpose)).await;
+        open.unwrap_or_else(|_| Err(timed_out("the broker did not declare the topology in time")))
+    }
+
+    async fn connect_and_declare(&self, purpose: &str) -> lapin::Result<Connection> {
         let connection = self.connect(purpose).await?;
         let channel = connection.create_channel().await?;
         match self.topology.declare(&channel).await {
@@ -95,12 +102,13 @@ impl Broker {
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("{}: {purpose}", self.service).into());
         let connect = Connection::connect_uri_with_runtime(uri, properties, Runtime::tokio_current());
-        tokio::time::timeout(CONNECT_TIMEOUT, connect).await.unwrap_or_else(|_| {
-            let error =
-                std::io::Error::new(std::io::ErrorKind::TimedOut, "the broker did not answer in time");
-            Err(error.into())
-        })
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
+        connected.unwrap_or_else(|_| Err(timed_out("the broker did not answer in time")))
     }
+}
+
+fn timed_out(what: &str) -> lapin::Error {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, what).into()
 }
 
 fn is_access_refused(error: &lapin::Error) -> bool {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection};
@@ -20,6 +20,9 @@ use super::publisher::{Publication, Publisher};
 use super::settle::{self, Settled};
 use crate::health::Component;
 use crate::shutdown::Shutdown;
+
+/// A broker that takes longer to say goodbye is left.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A queue to consume, and how many of its messages may be under way.
 #[derive(Debug, Clone)]
@@ -108,12 +111,6 @@ impl Settlement {
     /// Waits until the connection it came by is gone.
     pub async fn lost(&self) {
         self.session.stopped().await;
-    }
-
-    /// Whether the connection it came by is gone.
-    #[must_use]
-    pub fn is_lost(&self) -> bool {
-        self.session.is_stopped()
     }
 }
 
@@ -216,8 +213,9 @@ impl<C: Content> Session<C> {
     async fn run(self, connection: Connection, sources: &[Source]) -> lapin::Result<()> {
         let result = self.consume_all(&connection, sources).await;
         self.lost.stop();
-        // Closing takes with it whatever was neither settled nor taken.
-        let _ = connection.close(200, "done".into()).await;
+        // Closing takes with it whatever was neither settled nor taken; a broker that does not answer notices
+        // the end by itself.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
         result
     }
 
@@ -244,11 +242,13 @@ impl<C: Content> Session<C> {
                 FieldTable::default(),
             )
             .await?;
-        let settling = tokio::spawn(settle::run(channel.clone(), settlements));
+        let cancelled = Shutdown::new();
+        let settling = settle::run(channel.clone(), settlements, self.shutdown.clone(), cancelled.clone());
+        let settling = tokio::spawn(settling);
         let mut burying = JoinSet::new();
         while let Some(next) = self.shutdown.run_until_stopped(consumer.next()).await {
             // The end of the stream means that the broker cancelled the consumer: its queue is gone.
-            let Some(delivery) = next else { return Err(cancelled()) };
+            let Some(delivery) = next else { return Err(queue_is_gone()) };
             let delivery = delivery?;
             let settlement = Settlement {
                 tag: delivery.delivery_tag,
@@ -276,7 +276,13 @@ impl<C: Content> Session<C> {
                 }
             }
         }
-        let _ = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await;
+        let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, cancel).await;
+        cancelled.stop();
+        // What the broker had sent before it heard of the end goes back at once.
+        while let Some(Some(Ok(delivery))) = consumer.next().now_or_never() {
+            let _ = settled.send(Settled::Returned(delivery.delivery_tag));
+        }
         burying.join_all().await;
         drop(settled);
         // Ends when the last message under way is settled or dropped.
@@ -292,6 +298,6 @@ async fn bury(dead_letters: Publisher, dead_letter: Publication, settlement: Set
     }
 }
 
-fn cancelled() -> lapin::Error {
+fn queue_is_gone() -> lapin::Error {
     std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "the broker cancelled the consumer").into()
 }

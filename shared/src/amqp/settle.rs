@@ -6,6 +6,8 @@ use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
 use tokio::sync::mpsc;
 
+use crate::shutdown::Shutdown;
+
 /// What becomes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Settled {
@@ -18,8 +20,14 @@ pub(super) enum Settled {
 /// Settlements told in one go.
 const AT_A_TIME: usize = 512;
 
-/// Tells the broker until every message of the session is settled and no more can come.
-pub(super) async fn run(channel: Channel, mut settled: mpsc::UnboundedReceiver<Settled>) {
+/// Tells the broker until every message of the session is settled and no more can come. While the service
+/// stops, what goes back waits until the consumer is `cancelled`, or the broker would send it here again.
+pub(super) async fn run(
+    channel: Channel,
+    mut settled: mpsc::UnboundedReceiver<Settled>,
+    stopping: Shutdown,
+    cancelled: Shutdown,
+) {
     let mut frontier = Frontier::default();
     let mut waiting = Vec::with_capacity(AT_A_TIME);
     while settled.recv_many(&mut waiting, AT_A_TIME).await > 0 {
@@ -33,6 +41,9 @@ pub(super) async fn run(channel: Channel, mut settled: mpsc::UnboundedReceiver<S
         }
         for settled in waiting.drain(..) {
             if let Settled::Returned(tag) = settled {
+                if stopping.is_stopped() {
+                    cancelled.stopped().await;
+                }
                 let options = BasicNackOptions { requeue: true, ..Default::default() };
                 let _ = channel.basic_nack(tag, options).await;
             }
