@@ -65,9 +65,9 @@ impl Context {
     pub async fn prepare(&self) -> anyhow::Result<Option<()>> {
         let component = self.health.component("database");
         let mut backoff = Backoff::new();
-        let migrate = async {
+        let prepare = async {
             loop {
-                match self.database.migrate().await {
+                match self.migrate_and_agree().await {
                     Err(DbError::Unavailable(error)) => {
                         component.down(&error);
                         tracing::warn!(%error, "waiting for the database");
@@ -77,31 +77,34 @@ impl Context {
                 }
             }
         };
-        let Some(migrated) = self.shutdown.run_until_stopped(migrate).await else { return Ok(None) };
-        migrated?;
-        self.agree().await?;
+        let Some(prepared) = self.shutdown.run_until_stopped(prepare).await else { return Ok(None) };
+        prepared?.map_err(anyhow::Error::msg)?;
         component.up();
         tokio::spawn(watch_database(self.database.clone(), component, self.shutdown.clone()));
         Ok(Some(()))
     }
 
-    /// Refuses to run beside services that are configured otherwise, which would send unsigned or twice.
-    async fn agree(&self) -> anyhow::Result<()> {
+    /// The inner error refuses to run beside services that are configured otherwise: deliveries would go
+    /// unsigned, or twice.
+    async fn migrate_and_agree(&self) -> Result<Result<(), String>, DbError> {
+        self.database.migrate().await?;
         let fingerprint = self.common.vault.fingerprint();
         let agreed = self.database.agree(SECRETS_KEY, fingerprint).await?;
-        anyhow::ensure!(
-            agreed == fingerprint,
-            "CUEWIRE_SECRETS_KEY is not the key that sealed the secrets in the database \
-             (its fingerprint is {fingerprint}, and theirs {agreed})"
-        );
+        if agreed != fingerprint {
+            return Ok(Err(format!(
+                "CUEWIRE_SECRETS_KEY is not the key that sealed the secrets in the database \
+                 (its fingerprint is {fingerprint}, and theirs {agreed})"
+            )));
+        }
         let configured = self.common.topology.sender_queues.to_string();
         let agreed = self.database.agree(SENDER_QUEUES, &configured).await?;
-        anyhow::ensure!(
-            agreed == configured,
-            "CUEWIRE_SENDER_QUEUES is {configured}, and the other services use {agreed}; \
-             `api topology apply` changes it for all"
-        );
-        Ok(())
+        if agreed != configured {
+            return Ok(Err(format!(
+                "CUEWIRE_SENDER_QUEUES is {configured}, and the other services use {agreed}; \
+                 `api topology apply` changes it for all"
+            )));
+        }
+        Ok(Ok(()))
     }
 }
 

@@ -156,7 +156,7 @@ impl System {
 
     /// Starts a replica more.
     pub async fn start_unready(&self, service: Service) {
-        let variables = self.variables();
+        let variables = self.environment();
         let running = if self.setup.processes {
             let process = Process::start(service, &variables);
             if service == Service::Api {
@@ -181,7 +181,8 @@ impl System {
         *self.api.lock().unwrap() = format!("http://{address}");
     }
 
-    fn variables(&self) -> Vec<(String, String)> {
+    /// What a service is configured with.
+    pub fn environment(&self) -> Vec<(String, String)> {
         let mut variables: Vec<(String, String)> = [
             ("DATABASE_URL", self.place.database_url.as_str()),
             ("AMQP_URL", &self.place.amqp_url),
@@ -267,7 +268,7 @@ impl System {
 
     /// Every queue that is declared.
     pub(crate) fn queues(&self) -> Vec<String> {
-        let common = Common::read(&Environment::of(self.variables()), 0).expect("the harness knows");
+        let common = Common::read(&Environment::of(self.environment()), 0).expect("the harness knows");
         common.topology.queues().into_iter().map(|queue| queue.name).collect()
     }
 

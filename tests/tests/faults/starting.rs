@@ -58,3 +58,64 @@ fn a_configuration_that_cannot_be_used_ends_the_process_with_one_line_that_names
         }
     });
 }
+
+#[test]
+fn a_service_that_is_configured_otherwise_than_the_others_refuses_to_start() {
+    Setup::processes().run(async |system| {
+        let other_key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        for (name, value) in [("CUEWIRE_SENDER_QUEUES", "5"), ("CUEWIRE_SECRETS_KEY", other_key)] {
+            let output = Command::new(servers::binary("sender"))
+                .env_clear()
+                .envs(system.environment())
+                .env(name, value)
+                .stdin(Stdio::null())
+                .output()
+                .await
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.lines().last().unwrap().contains(name), "{said}");
+        }
+    });
+}
+
+#[test]
+fn the_apis_commands_migrate_and_change_the_number_of_queues() {
+    Setup::processes().run(async |system| {
+        let api = async |arguments: &[&str], queues: &str| {
+            let output = Command::new(servers::binary("api"))
+                .args(arguments)
+                .env_clear()
+                .envs(system.environment())
+                .env("CUEWIRE_SENDER_QUEUES", queues)
+                .stdin(Stdio::null())
+                .output()
+                .await
+                .unwrap();
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let recorded = async || -> String {
+            let sql = "SELECT value FROM settings WHERE name = 'sender_queues'";
+            system.database().await.query_one(sql, &[]).await.unwrap().get(0)
+        };
+        let (code, said) = api(&["migrate"], "2").await;
+        assert_eq!(code, Some(0), "{said}");
+        for queues in ["3", "2"] {
+            let (code, said) = api(&["topology", "apply"], queues).await;
+            assert_eq!(code, Some(0), "{said}");
+            assert_eq!(recorded().await, queues);
+        }
+        let (code, said) = api(&["frobnicate"], "2").await;
+        assert_eq!(code, Some(2), "{said}");
+        // The services still run, with as many queues as they began with: each event arrives once.
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        for _ in 0..20 {
+            organization.webhook(receiver.url("/")).create().await;
+        }
+        system.amqp().await.publish(&organization.event("a.b")).await;
+        receiver.wait_for(20).await;
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 20);
+    });
+}
