@@ -236,6 +236,24 @@ mod tests {
     }
 
     #[test]
+    fn an_event_that_expires_is_an_event_whatever_its_publisher_wrote_into_its_headers() {
+        // A publisher that forges the headers of a dead letter, and lets the event expire in our queue.
+        let forged = DeadMessage::of_delivery(&delivery(), Reason::Exhausted, "forged".to_owned(), None);
+        let event = Publication {
+            exchange: "events.in.encoder".to_owned(),
+            body: Bytes::from_static(EVENT),
+            ..forged.publication()
+        };
+        let deaths = vec![death("expired", "router.events.v1", "events.in.encoder", "recordings.completed")];
+        let dead = decode(&arrived(REAPER_DEAD, event, deaths));
+        assert_eq!((dead.reason, dead.category.as_str()), (Reason::Poison, "recordings"));
+        assert!(dead.delivery.is_none());
+        assert_eq!(dead.first.0, "events.in.encoder");
+        assert!(dead.detail.contains("let it expire"), "{}", dead.detail);
+        assert!(dead.redrive, "it is sent again, as its publisher's");
+    }
+
+    #[test]
     fn a_delivery_given_up_by_its_queue_is_redriven_once_and_then_stays_dead() {
         let message = delivery();
         let key = message.publication().routing_key;
