@@ -63,8 +63,6 @@ pub struct Message<C> {
     pub content: C,
     /// Whether it was delivered before: another may have worked on it.
     pub redelivered: bool,
-    /// The queue it came from.
-    pub queue: Arc<str>,
     settlement: Settlement,
 }
 
@@ -266,10 +264,10 @@ impl<C: Content> Session<C> {
             };
             match C::decode(&received) {
                 Ok(content) => {
-                    let Received { redelivered, queue, .. } = received;
+                    let redelivered = received.redelivered;
                     // Never waits: there is room for the prefetch of all queues. A service that has
                     // stopped listening drops what it was sent, which returns it.
-                    let _ = self.messages.send(Message { content, redelivered, queue, settlement }).await;
+                    let _ = self.messages.send(Message { content, redelivered, settlement }).await;
                 }
                 Err(dead_letter) => {
                     burying.spawn(bury(self.dead_letters.clone(), *dead_letter, settlement));

@@ -5,6 +5,18 @@ use std::process::Stdio;
 use cuewire_tests::{Receiver, Service, Setup, servers};
 use tokio::process::Command;
 
+/// Runs a program that ends by itself, with these variables alone; answers its exit code and what it said.
+async fn run_to_its_end<'a>(
+    program: &str,
+    arguments: &[&str],
+    variables: impl Iterator<Item = (&'a str, &'a str)>,
+) -> (Option<i32>, String) {
+    let mut command = Command::new(servers::binary(program));
+    command.args(arguments).env_clear().envs(variables).stdin(Stdio::null());
+    let output = command.output().await.unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 #[test]
 fn several_replicas_that_start_at_once_on_an_empty_database_and_broker_do_not_collide() {
     let setup = Service::ALL
@@ -42,16 +54,9 @@ fn a_configuration_that_cannot_be_used_ends_the_process_with_one_line_that_names
                 ("CUEWIRE_PUBLISHERS", "{"),
                 ("CUEWIRE_SHUTDOWN_GRACE", "soon"),
             ] {
-                let output = Command::new(servers::binary(service.name()))
-                    .env_clear()
-                    .envs(good)
-                    .env(name, value)
-                    .stdin(Stdio::null())
-                    .output()
-                    .await
-                    .unwrap();
-                let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                assert_eq!(output.status.code(), Some(2), "{} with {name}={value:?}: {said}", service.name());
+                let variables = good.iter().copied().chain([(name, value)]);
+                let (code, said) = run_to_its_end(service.name(), &[], variables).await;
+                assert_eq!(code, Some(2), "{} with {name}={value:?}: {said}", service.name());
                 assert_eq!(said.lines().count(), 1, "{said}");
                 assert!(said.contains(name), "{said}");
             }
@@ -64,16 +69,10 @@ fn a_service_that_is_configured_otherwise_than_the_others_refuses_to_start() {
     Setup::processes().run(async |system| {
         let other_key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
         for (name, value) in [("CUEWIRE_SENDER_QUEUES", "5"), ("CUEWIRE_SECRETS_KEY", other_key)] {
-            let output = Command::new(servers::binary("sender"))
-                .env_clear()
-                .envs(system.environment())
-                .env(name, value)
-                .stdin(Stdio::null())
-                .output()
-                .await
-                .unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert_eq!(output.status.code(), Some(1), "{said}");
+            let environment = system.environment();
+            let variables = environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            let (code, said) = run_to_its_end("sender", &[], variables.chain([(name, value)])).await;
+            assert_eq!(code, Some(1), "{said}");
             assert!(said.lines().last().unwrap().contains(name), "{said}");
         }
     });
@@ -83,16 +82,9 @@ fn a_service_that_is_configured_otherwise_than_the_others_refuses_to_start() {
 fn the_apis_commands_migrate_and_change_the_number_of_queues() {
     Setup::processes().run(async |system| {
         let api = async |arguments: &[&str], queues: &str| {
-            let output = Command::new(servers::binary("api"))
-                .args(arguments)
-                .env_clear()
-                .envs(system.environment())
-                .env("CUEWIRE_SENDER_QUEUES", queues)
-                .stdin(Stdio::null())
-                .output()
-                .await
-                .unwrap();
-            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+            let environment = system.environment();
+            let variables = environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            run_to_its_end("api", arguments, variables.chain([("CUEWIRE_SENDER_QUEUES", queues)])).await
         };
         let recorded = async || -> String {
             let sql = "SELECT value FROM settings WHERE name = 'sender_queues'";
