@@ -10,6 +10,7 @@ pub mod dead_letters;
 pub mod events;
 pub mod organizations;
 pub mod partitions;
+mod patience;
 pub mod retention;
 pub mod settings;
 pub mod webhooks;
@@ -21,6 +22,8 @@ use deadpool_postgres::{
 };
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
+
+pub use patience::until_it_answers;
 
 mod migrations {
     refinery::embed_migrations!("migrations");

@@ -44,6 +44,9 @@ const PRIVATE: [&str; 24] = [
     "ff00::/8",
 ];
 
+/// What is said of an address that is not permitted, to be read after it.
+pub const FORBIDDEN: &str = "an address in a private or reserved range, where deliveries may not go";
+
 /// Decides where deliveries may go.
 #[derive(Debug, Clone)]
 pub struct Guard {
@@ -106,22 +109,17 @@ impl Guard {
             Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
         };
         match address {
-            Some(address) if !self.permits(address) => Err(refusal(address)),
+            Some(address) if !self.permits(address) => Err(format!("leads to {address}, {FORBIDDEN}")),
             _ => Ok(url),
         }
     }
 
-    /// Judges the addresses that a URL's name resolves to now; none is fine when a webhook is saved.
-    pub fn check_addresses(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<(), String> {
-        match addresses.into_iter().find(|address| !self.permits(*address)) {
-            Some(address) => Err(refusal(address)),
-            None => Ok(()),
-        }
+    /// The first of the addresses that deliveries may not go to. Those that a name resolves to are not for
+    /// a tenant to know: they tell what stands in the operator's network.
+    #[must_use]
+    pub fn first_forbidden(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Option<IpAddr> {
+        addresses.into_iter().find(|address| !self.permits(*address))
     }
-}
-
-fn refusal(address: IpAddr) -> String {
-    format!("leads to {address}, an address in a private or reserved range, where deliveries may not go")
 }
 
 /// The IPv4 address that an IPv6 one stands for, in any of its forms.

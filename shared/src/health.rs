@@ -128,8 +128,9 @@ pub async fn serve(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready).with_state(health))
         .route("/metrics", get(scrape).with_state(registry));
-    tokio::spawn(async move {
-        let stopped = async move { shutdown.stopped().await };
+    let stopping = shutdown.clone();
+    shutdown.spawn_vital("health and metrics", async move {
+        let stopped = async move { stopping.stopped().await };
         if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stopped).await {
             tracing::error!(%error, "health and metrics are no longer served");
         }

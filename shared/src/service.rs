@@ -10,9 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::amqp::Broker;
-use crate::amqp::connection::Backoff;
 use crate::config::{Common, ConfigError, Environment, LogFormat};
-use crate::db::{Database, DbError};
+use crate::db::{Database, DbError, until_it_answers};
 use crate::health::{self, Component, Health};
 use crate::metrics;
 use crate::shutdown::Shutdown;
@@ -64,23 +63,14 @@ impl Context {
     /// the number of queues. `None` when the service is to stop before that.
     pub async fn prepare(&self) -> anyhow::Result<Option<()>> {
         let component = self.health.component("database");
-        let mut backoff = Backoff::new();
-        let prepare = async {
-            loop {
-                match self.migrate_and_agree().await {
-                    Err(DbError::Unavailable(error)) => {
-                        component.down(&error);
-                        tracing::warn!(%error, "waiting for the database");
-                        tokio::time::sleep(backoff.pause()).await;
-                    }
-                    result => return result,
-                }
-            }
-        };
+        let prepare = until_it_answers("services", || async {
+            self.migrate_and_agree().await.inspect_err(|error| component.down(&error.to_string()))
+        });
         let Some(prepared) = self.shutdown.run_until_stopped(prepare).await else { return Ok(None) };
         prepared?.map_err(anyhow::Error::msg)?;
         component.up();
-        tokio::spawn(watch_database(self.database.clone(), component, self.shutdown.clone()));
+        let watching = watch_database(self.database.clone(), component, self.shutdown.clone());
+        self.shutdown.spawn_vital("watch over the database", watching);
         Ok(Some(()))
     }
 
@@ -200,14 +190,16 @@ where
     let (listen, grace) = (common.health_listen, common.shutdown_grace);
     let context = Context::new(service, common, shutdown.clone())?;
     // Health is told until the very end, so it stops by a switch of its own.
-    let health_shutdown = Shutdown::new();
+    let health_shutdown = shutdown.later();
     health::serve(listen, context.health.clone(), context.registry.clone(), health_shutdown.clone())
         .await
         .map_err(|error| anyhow::anyhow!("CUEWIRE_HEALTH_LISTEN: cannot listen on {listen}: {error}"))?;
-    tokio::spawn(stop_on_signal(shutdown.clone()));
+    shutdown.spawn_vital("signals", stop_on_signal(shutdown.clone()));
     tracing::info!(service, version = env!("CARGO_PKG_VERSION"), "starting");
     let result = tokio::select! {
         result = run(context) => result,
+        // Whoever started the process starts it again, and what was in flight is delivered again.
+        task = shutdown.broken() => Err(anyhow::anyhow!("the {task} has ended, which it cannot do without")),
         () = async { shutdown.stopped().await; tokio::time::sleep(grace).await } => {
             Err(anyhow::anyhow!("work was still in flight {grace:?} after the signal to stop; it will be delivered again"))
         }
@@ -245,4 +237,25 @@ fn start_logging(common: &Common) -> Result<(), ConfigError> {
         LogFormat::Json => subscriber.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_whose_vital_task_ends_ends_with_an_error_that_names_it() {
+        let variables = [
+            ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"),
+            ("AMQP_URL", "amqp://nobody@127.0.0.1:1/none"),
+            ("CUEWIRE_SECRETS_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+            ("CUEWIRE_HEALTH_LISTEN", "127.0.0.1:0"),
+        ];
+        let common = Common::read(&Environment::of(variables), 0).unwrap();
+        let ended = serve("test", common, async |context: Context| {
+            context.shutdown.spawn_vital("heart", async { panic!("on purpose") });
+            std::future::pending().await
+        });
+        assert_eq!(ended.await.unwrap_err().to_string(), "the heart has ended, which it cannot do without");
+    }
 }

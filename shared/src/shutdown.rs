@@ -1,44 +1,123 @@
 //! Stopping: one small type that everything long-lived holds.
+//!
+//! A service ends in good order, when it is told to stop, or because a task has ended that it cannot do
+//! without: a background task that panics or returns would otherwise leave a process that looks ready and
+//! does nothing.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
+use futures_util::FutureExt;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Tells that the service is to stop. Clones tell the same.
-#[derive(Debug, Clone, Default)]
-pub struct Shutdown(CancellationToken);
+#[derive(Debug, Clone)]
+pub struct Shutdown {
+    stop: CancellationToken,
+    /// The first vital task that has ended unexpectedly.
+    broken: Arc<watch::Sender<Option<&'static str>>>,
+}
 
 impl Shutdown {
     /// Not stopped yet.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self { stop: CancellationToken::new(), broken: Arc::new(watch::Sender::new(None)) }
     }
 
-    /// Stops everything that holds a clone, or a child, of this.
+    /// One that is stopped by itself, later than this one: for what finishes the work in flight. The service
+    /// cannot do without its vital tasks either.
+    #[must_use]
+    pub fn later(&self) -> Self {
+        Self { stop: CancellationToken::new(), broken: Arc::clone(&self.broken) }
+    }
+
+    /// Stops everything that holds a clone of this.
     pub fn stop(&self) {
-        self.0.cancel();
+        self.stop.cancel();
     }
 
     /// Whether [`Shutdown::stop`] was called.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.0.is_cancelled()
+        self.stop.is_cancelled()
     }
 
     /// Waits for the stop.
     pub async fn stopped(&self) {
-        self.0.cancelled().await;
-    }
-
-    /// Stops with this one, and can be stopped by itself.
-    #[must_use]
-    pub fn child(&self) -> Self {
-        Self(self.0.child_token())
+        self.stop.cancelled().await;
     }
 
     /// Runs the future to its end, or answers `None` when the stop comes first.
     pub async fn run_until_stopped<F: Future>(&self, future: F) -> Option<F::Output> {
-        self.0.run_until_cancelled(future).await
+        self.stop.run_until_cancelled(future).await
+    }
+
+    /// Runs a task in the background that the service cannot do without. If it panics, or returns before the
+    /// stop, the service is broken.
+    pub fn spawn_vital<F>(&self, name: &'static str, task: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let shutdown = self.clone();
+        tokio::spawn(async move {
+            // The task is gone afterwards: nobody sees what a panic left half done.
+            let ended = AssertUnwindSafe(task).catch_unwind().await;
+            if ended.is_ok() && shutdown.is_stopped() {
+                return;
+            }
+            tracing::error!(task = name, panicked = ended.is_err(), "a vital task has ended");
+            shutdown.broken.send_if_modified(|broken| {
+                let is_first = broken.is_none();
+                broken.get_or_insert(name);
+                is_first
+            });
+        })
+    }
+
+    /// Waits until a vital task has ended unexpectedly, and answers which.
+    pub async fn broken(&self) -> &'static str {
+        let mut broken = self.broken.subscribe();
+        loop {
+            if let Some(name) = *broken.borrow_and_update() {
+                return name;
+            }
+            // An error means that the sender is gone, and it is ours.
+            let _ = broken.changed().await;
+        }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_vital_task_that_panics_breaks_the_service() {
+        let shutdown = Shutdown::new();
+        shutdown.later().spawn_vital("publisher", async { panic!("on purpose") });
+        assert_eq!(shutdown.broken().await, "publisher");
+    }
+
+    #[tokio::test]
+    async fn a_vital_task_that_returns_breaks_the_service_unless_that_has_stopped() {
+        let shutdown = Shutdown::new();
+        let stopping = shutdown.clone();
+        let task = shutdown.spawn_vital("follower", async move { stopping.stopped().await });
+        shutdown.stop();
+        task.await.unwrap();
+        assert_eq!(shutdown.broken().now_or_never(), None);
+        let later = shutdown.later();
+        later.spawn_vital("batcher", async {}).await.unwrap();
+        assert_eq!(shutdown.broken().now_or_never(), Some("batcher"));
     }
 }

@@ -57,7 +57,7 @@ impl Calls {
     pub(crate) fn start(broker: Broker, component: Component, shutdown: Shutdown) -> Self {
         let (handed, receiver) = mpsc::channel(MAX_UNDER_WAY);
         let calls = Self { handed, component: component.clone() };
-        tokio::spawn(async move {
+        shutdown.clone().spawn_vital("caller", async move {
             // The sessions take turns with the receiver.
             let receiver = Arc::new(Mutex::new(receiver));
             broker

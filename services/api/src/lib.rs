@@ -97,8 +97,8 @@ pub async fn serve(context: Context, config: Config, listener: TcpListener) -> a
         database,
     }));
     health.is_complete();
-    let changes = api.database.watch_changes(shutdown);
-    let following = tokio::spawn({
+    let changes = api.database.watch_changes(shutdown.clone());
+    let following = shutdown.spawn_vital("watch over keys", {
         let api = api.clone();
         async move { api.keys.follow(changes).await }
     });

@@ -5,11 +5,10 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use cuewire::amqp::connection::Backoff;
 use cuewire::amqp::consumer::Limits;
 use cuewire::amqp::{Consumer, Message, Publisher};
 use cuewire::db::dead_letters::Burial;
-use cuewire::db::{Database, DbError};
+use cuewire::db::{Database, until_it_answers};
 use cuewire::delivery::Reason;
 use cuewire::event::Event;
 use cuewire::ids::DeadLetterId;
@@ -24,6 +23,8 @@ const BATCH: Limits = Limits { messages: 128, wait: Duration::from_millis(5) };
 /// One statement's share of bodies. Postgres takes no message over 1 GiB and builds the rows in memory; the
 /// broker may accept messages of 128 MiB, each of which then goes by itself.
 const MAX_STATEMENT_BYTES: usize = 16 * 1024 * 1024;
+/// A commit under way when the service stops is waited for, but not a database that is away.
+const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
 /// Puts dead letters on record.
 pub(crate) struct Reaper {
@@ -104,21 +105,22 @@ impl Reaper {
     /// Records letters in one statement, when the database is there.
     async fn record(&self, letters: &[Burial<'_>]) -> Result<(), Setback> {
         let started = Instant::now();
-        let mut backoff = Backoff::new();
-        loop {
-            let error = match self.database.bury(letters).await {
-                Ok(new) => {
-                    self.metrics.record_seconds.observe(started.elapsed().as_secs_f64());
-                    self.tell_of(letters, new);
-                    return Ok(());
-                }
-                Err(DbError::Unfit(reason)) => return Err(Setback::Unfit(reason)),
-                Err(error) => error,
-            };
-            let wait = backoff.pause();
-            tracing::warn!(%error, letters = letters.len(), ?wait, "dead letters wait for the database");
-            self.shutdown.run_until_stopped(tokio::time::sleep(wait)).await.ok_or(Setback::Stopping)?;
-        }
+        let new = tokio::select! {
+            biased;
+            answer = until_it_answers("dead letters", || self.database.bury(letters)) => {
+                answer.map_err(|error| Setback::Unfit(error.to_string()))?
+            }
+            () = self.patience_ends() => return Err(Setback::Stopping),
+        };
+        self.metrics.record_seconds.observe(started.elapsed().as_secs_f64());
+        self.tell_of(letters, new);
+        Ok(())
+    }
+
+    /// The service stops, and what is under way has had its time: the dead letters go back to their queue.
+    async fn patience_ends(&self) {
+        self.shutdown.stopped().await;
+        tokio::time::sleep(FINISH_WITHIN).await;
     }
 
     async fn park(&self, message: &DeadMessage, reason: &str) -> Result<(), Setback> {

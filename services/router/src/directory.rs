@@ -6,9 +6,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cuewire::amqp::connection::Backoff;
 use cuewire::db::changes::{Change, Changes};
-use cuewire::db::{Database, DbError};
+use cuewire::db::{Database, DbError, until_it_answers};
 use cuewire::health::Component;
 use cuewire::ids::OrganizationId;
 use cuewire::webhook::Subscription;
@@ -69,7 +68,7 @@ impl Directory {
     }
 
     /// Follows the changes until the service stops. The first makes it load everything; `component` is up
-    /// from then on.
+    /// from then on, unless what has changed cannot be read.
     pub async fn follow(self, mut changes: Changes, component: Component) {
         while let Some(first) = changes.next().await {
             let mut waiting = HashSet::from([first]);
@@ -78,27 +77,22 @@ impl Directory {
                 waiting = HashSet::from([Change::Everything]);
             }
             for change in waiting {
-                self.apply(change).await;
+                match until_it_answers("changes of configuration", || self.apply(change)).await {
+                    Ok(()) => component.up(),
+                    Err(error) => {
+                        tracing::error!(%error, ?change, "a change of configuration cannot be read");
+                        component.down(&error.to_string());
+                    }
+                }
             }
-            component.up();
         }
     }
 
-    /// Reads again what has changed, until the database answers.
-    async fn apply(&self, change: Change) {
-        let mut backoff = Backoff::new();
-        loop {
-            let result = match change {
-                Change::Everything => self.load().await,
-                Change::Organization(id) => self.reload(id).await,
-            };
-            match result {
-                Ok(()) => return,
-                Err(error) => {
-                    tracing::warn!(%error, ?change, "a change of configuration waits for the database");
-                    tokio::time::sleep(backoff.pause()).await;
-                }
-            }
+    /// Reads again what has changed.
+    async fn apply(&self, change: Change) -> Result<(), DbError> {
+        match change {
+            Change::Everything => self.load().await,
+            Change::Organization(id) => self.reload(id).await,
         }
     }
 

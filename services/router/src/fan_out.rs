@@ -4,15 +4,16 @@
 //! deliveries side by side → acknowledge when both are done. A crash on the way delivers the batch again,
 //! and the deliveries get the same ids.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cuewire::amqp::connection::Backoff;
 use cuewire::amqp::publisher::MAX_UNCONFIRMED;
 use cuewire::amqp::topology::{Lane, PUBLISHER_PREFIX, Topology};
 use cuewire::amqp::{Message, Publication, Publisher};
 use cuewire::db::events::{EventKey, LoggedEvent};
-use cuewire::db::{Database, DbError};
+use cuewire::db::{Database, DbError, until_it_answers};
+use cuewire::delivery::Reason;
 use cuewire::ids::{OrganizationId, Round, WebhookId};
 use cuewire::message::delivery::NewDelivery;
 use cuewire::message::{DeliveryMessage, EventMessage};
@@ -42,7 +43,7 @@ pub struct FanOut {
 
 /// An event to be routed, and whose it is.
 struct Routed<'a> {
-    message: &'a EventMessage,
+    message: Cow<'a, EventMessage>,
     key: EventKey,
     index: Arc<Index>,
     /// Whether a repeat of it is sent on purpose, or may be the rest of work that broke off.
@@ -67,13 +68,14 @@ impl FanOut {
     }
 
     async fn route(&self, batch: &[Message<EventMessage>]) {
+        let now = OffsetDateTime::now_utc();
         let organizations = self.find_organizations(batch).await;
         let mut routed = Vec::with_capacity(batch.len());
         let mut rejected = Vec::new();
         for message in batch {
-            match self.judge(message, &organizations) {
+            match self.judge(message, &organizations, now) {
                 Ok(event) => routed.push(event),
-                Err(detail) => rejected.push(message.content.rejected(detail)),
+                Err(detail) => rejected.push(message.content.buried(Reason::Rejected, detail)),
             }
         }
         self.count("rejected", rejected.len());
@@ -81,7 +83,6 @@ impl FanOut {
         let claim = self.drop_repeats(&mut routed).await;
         self.count("repeated", judged - routed.len());
         self.count("routed", routed.len());
-        let now = OffsetDateTime::now_utc();
         let matched: Vec<Vec<WebhookId>> =
             routed.iter().map(|event| event.index.matches(&event.message.event)).collect();
         self.metrics.deliveries.inc_by(matched.iter().map(|webhooks| webhooks.len() as u64).sum());
@@ -100,7 +101,7 @@ impl FanOut {
         for name in names {
             let organization = match self.directory.find(name) {
                 Some(organization) => Some(organization),
-                None => until_it_answers(|| self.directory.look_up(name)).await,
+                None => self.look_up(name).await,
             };
             if let Some(organization) = organization {
                 found.insert(name, organization);
@@ -109,11 +110,21 @@ impl FanOut {
         found
     }
 
+    /// An organization that is not known yet; none where the database will never say.
+    async fn look_up(&self, name: &str) -> Option<(OrganizationId, Arc<Index>)> {
+        let found = until_it_answers("events", || self.directory.look_up(name)).await;
+        found.unwrap_or_else(|error| {
+            tracing::error!(%error, name, "an organization cannot be looked up");
+            None
+        })
+    }
+
     /// Whose event it is; the error is a sentence.
     fn judge<'a>(
         &self,
         message: &'a Message<EventMessage>,
         organizations: &HashMap<&str, (OrganizationId, Arc<Index>)>,
+        now: OffsetDateTime,
     ) -> Result<Routed<'a>, String> {
         let EventMessage { event, exchange, again, .. } = &message.content;
         let name = event.extension("organization").ok_or("the event has no `organization`")?;
@@ -139,7 +150,7 @@ impl FanOut {
             return Err(format!("nobody may publish to the exchange {exchange:?}"));
         }
         Ok(Routed {
-            message: &message.content,
+            message: message.content.dated(now),
             key: EventKey { organization: *organization, source: event.source.clone(), id: event.id.clone() },
             index: Arc::clone(index),
             wanted_again: *again || message.redelivered,
@@ -161,7 +172,12 @@ impl FanOut {
         }
         let keys: Vec<&EventKey> = fresh.iter().map(|(_, key)| *key).collect();
         let today = OffsetDateTime::now_utc().date();
-        let logged = until_it_answers(|| self.database.logged_events(&keys, today)).await;
+        let logged = until_it_answers("events", || self.database.logged_events(&keys, today)).await;
+        let logged = logged.unwrap_or_else(|error| {
+            // Rather routed again than lost.
+            tracing::error!(%error, "repeats cannot be looked up");
+            Vec::new()
+        });
         let logged: HashSet<usize> = logged.into_iter().map(|position| fresh[position].0).collect();
         let mut at = 0..;
         routed.retain(|_| at.next().is_none_or(|at| !logged.contains(&at)));
@@ -210,6 +226,8 @@ impl FanOut {
         self.publisher.publish_until_confirmed(&publication).await;
     }
 
+    /// Puts the batch into the event log. An event that the database refuses for good must not hold up the
+    /// others: it becomes a dead letter, and has its deliveries all the same.
     async fn log(&self, routed: &[Routed<'_>], matched: &[Vec<WebhookId>], now: OffsetDateTime) {
         if routed.is_empty() {
             return;
@@ -226,7 +244,19 @@ impl FanOut {
                 webhooks,
             })
             .collect();
-        until_it_answers(|| self.database.log_events(&batch)).await;
+        let Err(error) = self.log_together(&batch).await else { return };
+        tracing::error!(%error, "a batch of events was refused; logging them one by one");
+        for (event, logged) in routed.iter().zip(&batch) {
+            if let Err(error) = self.log_together(std::slice::from_ref(logged)).await {
+                let detail = format!("the event was delivered and could not be logged: {error}");
+                self.publish(event.message.buried(Reason::Poison, detail)).await;
+                self.count("unlogged", 1);
+            }
+        }
+    }
+
+    async fn log_together(&self, batch: &[LoggedEvent<'_>]) -> Result<(), DbError> {
+        until_it_answers("events", || self.database.log_events(batch)).await
     }
 
     fn count(&self, outcome: &str, events: usize) {
@@ -259,23 +289,4 @@ fn delivery(event: &Routed<'_>, webhook: WebhookId, now: OffsetDateTime) -> Publ
         event: event.message.json.clone(),
     };
     DeliveryMessage::first(new, Round::FIRST, Lane::Fresh, now).publication()
-}
-
-/// Asks the database until it answers. A batch that is refused is not lost: it waits, unacknowledged, and
-/// the log says why.
-async fn until_it_answers<T, Fut>(mut ask: impl FnMut() -> Fut) -> T
-where
-    Fut: Future<Output = Result<T, DbError>>,
-{
-    let mut backoff = Backoff::new();
-    loop {
-        match ask().await {
-            Ok(answer) => return answer,
-            Err(error) => {
-                let wait = backoff.pause();
-                tracing::warn!(%error, ?wait, "events wait for the database");
-                tokio::time::sleep(wait).await;
-            }
-        }
-    }
 }

@@ -17,7 +17,6 @@ use cuewire::amqp::topology::ROUTER_EVENTS;
 use cuewire::amqp::{Consumer, Publisher, Source};
 use cuewire::message::EventMessage;
 use cuewire::service::Context;
-use cuewire::shutdown::Shutdown;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -44,12 +43,12 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     let directory = Directory::new(context.database.clone(), metrics.clone());
     let changes = context.database.watch_changes(context.shutdown.clone());
     let webhooks = context.health.component("webhooks");
-    tokio::spawn(directory.clone().follow(changes, webhooks.clone()));
+    context.shutdown.spawn_vital("watch over webhooks", directory.clone().follow(changes, webhooks.clone()));
     if context.shutdown.run_until_stopped(webhooks.wait_until_up()).await.is_none() {
         return Ok(());
     }
     // The publisher outlives the consumer: what is under way is published after the signal to stop.
-    let publishing = Shutdown::new();
+    let publishing = context.shutdown.later();
     let publisher =
         Publisher::start(context.broker.clone(), context.health.component("publisher"), publishing.clone());
     let mut events: Consumer<EventMessage> = Consumer::start(

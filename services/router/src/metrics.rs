@@ -6,7 +6,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 /// The router's metrics.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    /// Events by what became of them: `routed`, `repeated`, `rejected`.
+    /// Events by what became of them: `routed`, `repeated`, `rejected`, `unlogged`.
     pub events: IntCounterVec,
     /// Deliveries published.
     pub deliveries: IntCounter,
@@ -30,7 +30,8 @@ impl Metrics {
             events: metrics::counters(
                 registry,
                 "cuewire_router_events_total",
-                "Events by what became of them: routed, repeated (dropped as a duplicate) or rejected",
+                "Events by what became of them: routed, repeated (dropped as a duplicate) or rejected; and \
+                 those of the routed that the database refused to log",
                 &["outcome"],
             ),
             deliveries: metrics::counter(

@@ -22,11 +22,6 @@ pub struct Prefetch {
 }
 
 impl Prefetch {
-    #[cfg(test)]
-    pub(crate) fn for_tests(fresh: u16, due: u16, bulk: u16) -> Self {
-        Self { fresh, due, bulk }
-    }
-
     /// That of a lane.
     #[must_use]
     pub fn of(self, lane: Lane) -> u16 {

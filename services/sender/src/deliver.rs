@@ -5,31 +5,29 @@
 //! message is acknowledged; so after a crash the next sender finds what was done, and goes on from there.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use cuewire::amqp::connection::Backoff;
 use cuewire::amqp::consumer::Settlement;
-use cuewire::amqp::publisher::ReplyTo;
 use cuewire::amqp::topology::Lane;
-use cuewire::amqp::{Message, Publication, PublishError, Publisher};
+use cuewire::amqp::{Message, Publisher};
 use cuewire::db::attempts::RecordedAttempt;
-use cuewire::db::{Database, DbError};
+use cuewire::db::{Database, until_it_answers};
 use cuewire::delivery::{Attempt, Failure, Outcome, Reason, State};
 use cuewire::event::Event;
 use cuewire::formats::{Outgoing, Request};
 use cuewire::message::{DeadMessage, DeliveryMessage};
-use cuewire::retry::{self, Schedule, TIERS, Tier, Wait};
+use cuewire::retry::Schedule;
 use cuewire::shutdown::Shutdown;
 use time::OffsetDateTime;
-use tokio::sync::Semaphore;
 use tracing::Instrument;
 
-use crate::attempt_log::{AttemptLog, Recorded, until_it_answers};
+use crate::attempt_log::{AttemptLog, Recorded};
 use crate::batch::Ended;
 use crate::client::Receivers;
 use crate::gate::{Admission, Gate};
 use crate::metrics::Metrics;
 use crate::targets::{Target, Targets};
+use crate::waiting::Early;
 
 /// What delivering needs.
 #[derive(Debug)]
@@ -46,16 +44,11 @@ pub struct Sender {
     pub receivers: Receivers,
     /// The account of attempts.
     pub log: AttemptLog,
-    /// How many deliveries may be held by lane: fresh, due, bulk.
-    pub holds: [Semaphore; 3],
     /// What is counted.
     pub metrics: Metrics,
     /// What waits here goes back to its queue when the sender stops.
     pub shutdown: Shutdown,
 }
-
-/// With at least this left, the shortest delayed queue is at most half a second late.
-const PARK_FROM: Duration = Duration::from_millis(500);
 
 /// What becomes of a message.
 #[derive(Debug)]
@@ -68,9 +61,19 @@ enum Step {
     Bury(Box<DeadMessage>),
 }
 
+/// Where a delivery came from, and what settles its message.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    /// Whether it was delivered before.
+    pub(crate) redelivered: bool,
+    /// Which of the consumer's sources.
+    pub(crate) source: usize,
+    settlement: Settlement,
+}
+
 /// The work on a message ends without settling it: the broker delivers it again.
 #[derive(Debug, Clone, Copy)]
-struct Abandoned;
+pub(crate) struct Abandoned;
 
 impl From<Ended> for Abandoned {
     fn from(_: Ended) -> Self {
@@ -81,8 +84,9 @@ impl From<Ended> for Abandoned {
 impl Sender {
     /// Delivers one message, and acknowledges it when whatever follows is with the broker.
     pub async fn deliver(self: Arc<Self>, message: Message<DeliveryMessage>) {
-        let redelivered = message.redelivered;
+        let (redelivered, source) = (message.redelivered, message.source);
         let (delivery, settlement) = message.into_parts();
+        let origin = Origin { redelivered, source, settlement };
         let span = tracing::info_span!(
             "delivery",
             id = %delivery.delivery,
@@ -91,34 +95,29 @@ impl Sender {
             number = delivery.number,
         );
         let work = async {
-            let step = self.work(delivery, redelivered, &settlement).await?;
-            self.take(step, &settlement).await
+            let step = self.work(delivery, &origin).await?;
+            self.take(step, &origin).await
         };
         if work.instrument(span).await.is_ok() {
-            settlement.ack();
+            origin.settlement.ack();
         }
     }
 
-    async fn work(
-        &self,
-        delivery: DeliveryMessage,
-        redelivered: bool,
-        settlement: &Settlement,
-    ) -> Result<Step, Abandoned> {
+    async fn work(&self, delivery: DeliveryMessage, origin: &Origin) -> Result<Step, Abandoned> {
         if let Some(at) = delivery.not_before
-            && !self.hold(&delivery, at, settlement).await?
+            && let Early::Until(at) = self.hold(at, origin).await?
         {
             return Ok(Step::Wait(Box::new(delivery), at, "early"));
         }
-        let target = match self.until_told(settlement, self.find_target(&delivery)).await? {
+        let target = match self.until_told(origin, self.find_target(&delivery)).await? {
             Ok(target) => target,
             Err(step) => return Ok(*step),
         };
         let is_test = delivery.reply.is_some();
-        if (redelivered || delivery.lane != Lane::Fresh)
-            && let Some(recorded) = self.until_told(settlement, self.log.look_up(delivery.key())).await??
+        if (origin.redelivered || delivery.lane != Lane::Fresh)
+            && let Some(recorded) = self.until_told(origin, self.log.look_up(delivery.key())).await??
         {
-            return Ok(self.after_a_copy(delivery, redelivered, &recorded));
+            return Ok(self.after_a_copy(delivery, origin.redelivered, &recorded));
         }
         if let Some(reason) = reason_to_bury(&delivery, &target).filter(|_| !is_test) {
             return Ok(self.bury(&delivery, reason, describe(reason).to_owned(), None));
@@ -126,8 +125,8 @@ impl Sender {
         let permit = if is_test {
             None
         } else {
-            let admit = self.gate.admit(delivery.webhook, target.webhook.max_in_flight, delivery.lane);
-            match self.until_told(settlement, admit).await? {
+            let admit = self.gate.admit(delivery.webhook, target.webhook.max_in_flight, origin.source);
+            match self.until_told(origin, admit).await? {
                 Admission::Go(permit) => Some(permit),
                 Admission::Park(wait) => {
                     let at = OffsetDateTime::now_utc() + wait;
@@ -140,7 +139,7 @@ impl Sender {
             Err(detail) => return Ok(self.bury(&delivery, Reason::Poison, detail, None)),
         };
         drop(permit);
-        self.conclude(delivery, redelivered, &target, attempt).await
+        self.conclude(delivery, origin.redelivered, &target, attempt).await
     }
 
     /// Makes the request. The error is a sentence about an event that cannot be read.
@@ -245,72 +244,23 @@ impl Sender {
     }
 
     /// Takes the step: whatever follows is with the broker when this returns.
-    async fn take(&self, step: Step, settlement: &Settlement) -> Result<(), Abandoned> {
+    async fn take(&self, step: Step, origin: &Origin) -> Result<(), Abandoned> {
         match step {
             Step::Done => Ok(()),
             Step::Bury(dead) => {
                 self.metrics.dead.with_label_values(&[dead.reason.as_str()]).inc();
                 let publication = dead.publication();
-                unless_lost(settlement, self.publisher.publish_until_confirmed(&publication)).await
+                unless_lost(&origin.settlement, self.publisher.publish_until_confirmed(&publication)).await
             }
             Step::Wait(delivery, at, cause) => {
                 self.metrics.parked.with_label_values(&[cause]).inc();
-                unless_lost(settlement, self.park(&delivery, at)).await
-            }
-        }
-    }
-
-    /// Puts the delivery into the tier that fits; when that is full, into the next longer one.
-    async fn park(&self, delivery: &DeliveryMessage, at: OffsetDateTime) {
-        let mut backoff = Backoff::new();
-        let mut full: Option<Tier> = None;
-        loop {
-            let publication = match (full, retry::wait(left_until(at))) {
-                (Some(tier), _) => delivery.publication_after(retry::next_longer(tier)),
-                (None, Wait::In(tier)) => delivery.publication_after(tier),
-                (None, Wait::Hold(left)) if left >= PARK_FROM => delivery.publication_after(TIERS[0]),
-                // The sender that takes it next holds it for the rest.
-                (None, Wait::Hold(_) | Wait::Over) => delivery.publication(),
-            };
-            match self.publisher.publish(publication).await {
-                Ok(()) => return,
-                Err(PublishError::Refused) if let Wait::In(tier) = retry::wait(left_until(at)) => {
-                    full = Some(full.map_or(tier, retry::next_longer));
-                }
-                Err(error) => tracing::debug!(%error, "parking again"),
-            }
-            tokio::time::sleep(backoff.pause()).await;
-        }
-    }
-
-    /// Waits until the delivery is due, where that is less than a second away and few others are held.
-    /// Answers whether it is.
-    async fn hold(
-        &self,
-        delivery: &DeliveryMessage,
-        at: OffsetDateTime,
-        settlement: &Settlement,
-    ) -> Result<bool, Abandoned> {
-        match retry::wait(left_until(at)) {
-            Wait::Over => Ok(true),
-            Wait::In(_) => Ok(false),
-            Wait::Hold(left) => {
-                let held = self.holds[delivery.lane as usize].try_acquire();
-                // Straight back to its lane it would come at once, again and again, until it is due.
-                if held.is_err() && left >= PARK_FROM {
-                    return Ok(false);
-                }
-                self.metrics.held.inc();
-                // Rounded up to the timer's millisecond: never early.
-                let slept = self.until_told(settlement, tokio::time::sleep(left)).await;
-                self.metrics.held.dec();
-                slept.map(|()| true)
+                unless_lost(&origin.settlement, self.park(&delivery, at)).await
             }
         }
     }
 
     async fn find_target(&self, delivery: &DeliveryMessage) -> Result<Arc<Target>, Box<Step>> {
-        match until_it_answers(|| self.targets.get(delivery.webhook)).await {
+        match until_it_answers("deliveries", || self.targets.get(delivery.webhook)).await {
             Ok(Some(target)) => Ok(target),
             Ok(None) => {
                 let detail = describe(Reason::Deleted).to_owned();
@@ -333,59 +283,18 @@ impl Sender {
         Step::Bury(Box::new(DeadMessage::of_delivery(delivery, reason, detail, last_attempt)))
     }
 
-    /// Notes what an attempt tells of its webhook: gone, failing, or well again. What cannot be noted now
-    /// is noted by the next attempt.
-    async fn note_health(&self, target: &Target, attempt: &Attempt) {
-        let webhook = target.webhook.id;
-        let result = match attempt.state {
-            State::Delivered if target.note_failing(false) => {
-                self.database.webhook_has_recovered(webhook).await
-            }
-            State::Dead(reason) => self.note_dead(target, attempt, reason).await,
-            State::Delivered | State::Retrying(_) => Ok(()),
-        };
-        if let Err(error) = result {
-            tracing::warn!(%error, "a webhook's health could not be noted");
-        }
-    }
-
-    async fn note_dead(&self, target: &Target, attempt: &Attempt, reason: Reason) -> Result<(), DbError> {
-        let webhook = target.webhook.id;
-        if reason == Reason::Gone {
-            self.database.disable_webhook(webhook, "the receiver answered 410 Gone").await?;
-            self.targets.forget(webhook);
-        }
-        if target.note_failing(true) {
-            let error = attempt.error().unwrap_or_default();
-            self.database.webhook_is_failing(webhook, attempt.started_at, &error).await?;
-        }
-        Ok(())
-    }
-
-    /// Answers a test call. Whoever called may have given up, so it is tried once.
-    async fn answer(&self, reply: &ReplyTo, attempt: &Attempt) {
-        let publication = Publication {
-            exchange: String::new(),
-            routing_key: reply.queue.clone(),
-            message_id: attempt.delivery.to_string(),
-            content_type: "application/json".to_owned(),
-            headers: Default::default(),
-            reply: Some(reply.clone()),
-            body: serde_json::to_vec(attempt).unwrap_or_default().into(),
-        };
-        if let Err(error) = self.publisher.publish(publication).await {
-            tracing::debug!(%error, "a test call's answer found nobody");
-        }
-    }
-
     /// Waits for what may be given up at any time without harm: the message goes back to its queue when
     /// the sender stops, or was delivered again when its connection was lost.
-    async fn until_told<F: Future>(&self, settlement: &Settlement, wait: F) -> Result<F::Output, Abandoned> {
+    pub(crate) async fn until_told<F: Future>(
+        &self,
+        origin: &Origin,
+        wait: F,
+    ) -> Result<F::Output, Abandoned> {
         tokio::select! {
             biased;
             output = wait => Ok(output),
             () = self.shutdown.stopped() => Err(Abandoned),
-            () = settlement.lost() => Err(Abandoned),
+            () = origin.settlement.lost() => Err(Abandoned),
         }
     }
 }
@@ -443,8 +352,4 @@ fn outcome_label(outcome: &Outcome) -> &'static str {
         },
         Outcome::Failed { kind, .. } => kind.as_str(),
     }
-}
-
-fn left_until(at: OffsetDateTime) -> Duration {
-    Duration::try_from(at - OffsetDateTime::now_utc()).unwrap_or_default()
 }

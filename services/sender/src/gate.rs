@@ -5,8 +5,14 @@
 //! rate, a slot should be free. So a burst comes back spread out, and a receiver that hangs keeps its
 //! deliveries in the delayed queues and not in a sender.
 //!
+//! A webhook's deliveries all come by one queue of each lane, so what it can take from others is that queue's
+//! [`Room`]: neither what waits or is in flight for one webhook, nor what is held until it is due, takes all.
+//!
 //! Places for what is to come: a circuit breaker and a rate limit per webhook decide in [`Gate::admit`]
 //! before the slots do, shares of organizations by the lane that a delivery comes by.
+
+mod line;
+mod room;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,20 +20,14 @@ use std::time::{Duration, Instant};
 
 use cuewire::amqp::topology::Lane;
 use cuewire::ids::WebhookId;
-use rand::RngExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
-use crate::config::Prefetch;
+use self::line::{Line, NEAREST_PLACE};
+pub use self::room::Room;
 use crate::metrics::Metrics;
 
 /// A turn that is further away than this is not waited for here.
 const NEAR: Duration = Duration::from_millis(250);
-/// A delayed queue's shortest delay.
-const NEAREST_PLACE: Duration = Duration::from_secs(1);
-/// What a webhook's rate will be later than this, nobody knows.
-const FURTHEST_PLACE: Duration = Duration::from_secs(2 * 60);
-/// The weight of the latest request in a webhook's recent duration.
-const LATEST: f64 = 0.2;
 /// A webhook without deliveries for so long is forgotten, its recent duration with it.
 const FORGET_AFTER: Duration = Duration::from_secs(10 * 60);
 /// Webhooks between two looks for those to forget.
@@ -46,141 +46,117 @@ pub enum Admission {
 #[derive(Debug)]
 pub struct Gate {
     lines: Mutex<Lines>,
-    prefetch: Prefetch,
     metrics: Metrics,
     /// The moment that the sums of starts count from.
     epoch: Instant,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lines {
     by_webhook: HashMap<WebhookId, Line>,
-    /// Deliveries in the gate by lane: in flight or waiting.
-    fresh: usize,
-    due: usize,
-    bulk: usize,
+    /// By the consumer's sources.
+    rooms: Vec<Room>,
     opened: usize,
 }
 
-/// One webhook's slots, and what is known of its speed.
-#[derive(Debug)]
-struct Line {
-    slots: Arc<Semaphore>,
-    size: u32,
-    waiting: usize,
-    in_flight: usize,
-    /// The sum of the starts of those in flight, in seconds since the epoch: their mean age without a list.
-    started_s: f64,
-    /// A moving mean of requests' durations, in seconds.
-    recent_s: Option<f64>,
-    next_place: Instant,
-    used: Instant,
-}
-
-impl Line {
-    fn new(size: u32, now: Instant) -> Self {
-        Self {
-            slots: Arc::new(Semaphore::new(size as usize)),
-            size,
-            waiting: 0,
-            in_flight: 0,
-            started_s: 0.0,
-            recent_s: None,
-            next_place: now,
-            used: now,
-        }
-    }
-
-    /// How long a request takes: as of late, or as those in flight do already.
-    fn duration_s(&self, now_s: f64) -> f64 {
-        let age_s = if self.in_flight == 0 { 0.0 } else { now_s - self.started_s / self.in_flight as f64 };
-        self.recent_s.unwrap_or_default().max(age_s)
-    }
-
-    /// How long until one more would have its turn.
-    fn expected_wait(&self, now_s: f64) -> Duration {
-        let ahead = if self.slots.available_permits() > 0 { 0 } else { self.waiting + 1 };
-        Duration::from_secs_f64(ahead as f64 * self.duration_s(now_s) / f64::from(self.size))
-    }
-
-    /// The next free place, from now.
-    fn take_place(&mut self, now: Instant, now_s: f64) -> Duration {
-        let place = self.next_place.max(now + NEAREST_PLACE);
-        let spacing = Duration::from_secs_f64(self.duration_s(now_s) / f64::from(self.size));
-        let wait = place - now;
-        if wait > FURTHEST_PLACE {
-            // Too far to be in order: anywhere in the last half, so that they do not come as a wave.
-            return FURTHEST_PLACE.mul_f64(rand::rng().random_range(0.5..1.0));
-        }
-        self.next_place = place + spacing;
-        wait
-    }
+/// Whose a delivery is, and where it came from.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    webhook: WebhookId,
+    source: usize,
+    lane: Lane,
 }
 
 impl Lines {
-    fn lane(&mut self, lane: Lane) -> &mut usize {
-        match lane {
-            Lane::Fresh => &mut self.fresh,
-            Lane::Due => &mut self.due,
-            Lane::Bulk => &mut self.bulk,
-        }
-    }
-
-    fn line(&mut self, webhook: WebhookId, size: u32, now: Instant) -> &mut Line {
+    /// The line of a webhook with `slots`, made where there is none.
+    fn open(&mut self, webhook: WebhookId, slots: usize, now: Instant) {
         self.opened += 1;
         if self.opened.is_multiple_of(SWEEP_EVERY) {
             self.by_webhook.retain(|_, line| {
-                line.in_flight + line.waiting > 0 || now.duration_since(line.used) < FORGET_AFTER
+                line.in_flight() + line.waiting() > 0 || now.duration_since(line.used) < FORGET_AFTER
             });
         }
-        let line = self.by_webhook.entry(webhook).or_insert_with(|| Line::new(size, now));
+        let line = self.by_webhook.entry(webhook).or_insert_with(|| Line::new(slots, now));
         line.used = now;
-        if line.size != size {
-            // Requests in flight end in the old slots.
-            line.slots = Arc::new(Semaphore::new(size as usize));
-            line.size = size;
-        }
-        line
+        line.slots = slots;
+    }
+
+    /// The webhook's line and its queue's room, while something of it is counted there.
+    fn at(&mut self, place: Place) -> Option<(&mut Line, &mut Room)> {
+        Some((self.by_webhook.get_mut(&place.webhook)?, self.rooms.get_mut(place.source)?))
+    }
+
+    /// Whether the webhook may have one more request in flight.
+    fn may_start(&mut self, place: Place, now_s: f64) -> bool {
+        self.at(place).is_some_and(|(line, room)| {
+            line.has_slot() && room.may_start(line.of(place.lane), line.is_slow(now_s))
+        })
     }
 }
 
 impl Gate {
-    /// A gate that knows no webhook yet.
+    /// A gate that knows no webhook yet, before the consumer's sources: their rooms, in the same order.
     #[must_use]
-    pub fn new(prefetch: Prefetch, metrics: Metrics) -> Arc<Self> {
-        Arc::new(Self { lines: Mutex::default(), prefetch, metrics, epoch: Instant::now() })
+    pub fn new(rooms: Vec<Room>, metrics: Metrics) -> Arc<Self> {
+        let lines = Lines { by_webhook: HashMap::new(), rooms, opened: 0 };
+        Arc::new(Self { lines: Mutex::new(lines), metrics, epoch: Instant::now() })
     }
 
-    /// Asks for a slot of the webhook, which has `size` of them. Waits while the turn is near.
-    pub async fn admit(self: &Arc<Self>, webhook: WebhookId, size: u32, lane: Lane) -> Admission {
-        let queued = match self.queue(webhook, size, lane) {
+    /// Asks for one of the webhook's `slots`, for a delivery that came from this source. Waits while the turn
+    /// is near.
+    pub async fn admit(self: &Arc<Self>, webhook: WebhookId, slots: u32, source: usize) -> Admission {
+        let mut queued = match self.queue(webhook, slots as usize, source) {
             Ok(queued) => queued,
             Err(place) => return Admission::Park(place),
         };
-        let turn = Arc::clone(&queued.slots).acquire_owned();
-        let Ok(Ok(slot)) = tokio::time::timeout(NEAR, turn).await else {
-            // The turn was not as near as it seemed.
-            return Admission::Park(queued.take_place());
+        let turn = async {
+            let freed = Arc::clone(&queued.freed);
+            if queued.is_behind_others {
+                freed.notified().await;
+            }
+            loop {
+                if let Some(permit) = queued.start() {
+                    return permit;
+                }
+                freed.notified().await;
+            }
         };
-        Admission::Go(queued.start(slot))
+        match tokio::time::timeout(NEAR, turn).await {
+            Ok(permit) => Admission::Go(permit),
+            // The turn was not as near as it seemed.
+            Err(_) => Admission::Park(queued.take_place()),
+        }
     }
 
-    fn queue(self: &Arc<Self>, webhook: WebhookId, size: u32, lane: Lane) -> Result<Queued, Duration> {
+    fn queue(self: &Arc<Self>, webhook: WebhookId, slots: usize, source: usize) -> Result<Queued, Duration> {
         let now = Instant::now();
+        let now_s = self.seconds(now);
         let mut lines = self.lines();
-        let others = *lines.lane(lane);
-        let most = usize::from(self.prefetch.of(lane)) / 2;
-        let line = lines.line(webhook, size, now);
-        let alone = others <= line.in_flight + line.waiting;
-        let near = line.expected_wait(self.seconds(now)) < NEAR;
-        if !near || (!alone && line.waiting >= most) {
-            return Err(line.take_place(now, self.seconds(now)));
+        lines.open(webhook, slots, now);
+        let Some(lane) = lines.rooms.get(source).map(Room::lane) else { return Err(NEAREST_PLACE) };
+        let place = Place { webhook, source, lane };
+        let may_start = lines.may_start(place, now_s);
+        let Some((line, room)) = lines.at(place) else { return Err(NEAREST_PLACE) };
+        let is_behind_others = line.waiting() > 0;
+        let is_near = (may_start && !is_behind_others) || line.expected_wait(now_s) < NEAR;
+        if !is_near || !room.has_place_for(line.of(lane)) {
+            return Err(line.take_place(now, now_s));
         }
-        line.waiting += 1;
-        let slots = Arc::clone(&line.slots);
-        *lines.lane(lane) += 1;
+        line.of_mut(lane).waiting += 1;
+        room.places.waiting += 1;
         self.metrics.waiting.inc();
-        Ok(Queued { gate: Arc::clone(self), webhook, lane, slots, counted: true })
+        let freed = Arc::clone(&line.freed);
+        Ok(Queued { gate: Arc::clone(self), place, freed, is_behind_others, is_waiting: true })
+    }
+
+    /// Room for a delivery that is held until it is due, while there is some. One that `could_wait` in the
+    /// shortest delayed queue instead gets less of it.
+    pub fn hold(self: &Arc<Self>, source: usize, could_wait: bool) -> Option<Held> {
+        let mut lines = self.lines();
+        let room = lines.rooms.get_mut(source).filter(|room| room.may_hold(could_wait))?;
+        room.held += 1;
+        self.metrics.held.inc();
+        Some(Held { gate: Arc::clone(self), source })
     }
 
     fn seconds(&self, at: Instant) -> f64 {
@@ -195,45 +171,55 @@ impl Gate {
 /// A delivery that waits for its turn. Dropped, it leaves the line.
 struct Queued {
     gate: Arc<Gate>,
-    webhook: WebhookId,
-    lane: Lane,
-    slots: Arc<Semaphore>,
-    counted: bool,
+    place: Place,
+    freed: Arc<Notify>,
+    is_behind_others: bool,
+    is_waiting: bool,
 }
 
 impl Queued {
-    fn start(mut self, slot: OwnedSemaphorePermit) -> Permit {
-        self.counted = false;
+    /// Starts the request, if it may be started now.
+    fn start(&mut self) -> Option<Permit> {
         let started = Instant::now();
+        let started_s = self.gate.seconds(started);
         let mut lines = self.gate.lines();
-        if let Some(line) = lines.by_webhook.get_mut(&self.webhook) {
-            line.waiting -= 1;
-            line.in_flight += 1;
-            line.started_s += self.gate.seconds(started);
+        if !lines.may_start(self.place, started_s) {
+            return None;
         }
-        drop(lines);
+        self.is_waiting = false;
+        let (line, room) = lines.at(self.place)?;
+        let is_slow = line.is_slow(started_s);
+        room.slow += usize::from(is_slow);
+        for places in [line.of_mut(self.place.lane), &mut room.places] {
+            places.waiting -= 1;
+            places.in_flight += 1;
+        }
+        line.has_begun(started_s);
+        // There may be room for the next one as well.
+        if line.waiting() > 0 {
+            self.freed.notify_one();
+        }
         self.gate.metrics.waiting.dec();
         self.gate.metrics.in_flight.inc();
-        Permit { gate: Arc::clone(&self.gate), webhook: self.webhook, lane: self.lane, started, _slot: slot }
+        Some(Permit { gate: Arc::clone(&self.gate), place: self.place, started, is_slow })
     }
 
     fn take_place(self) -> Duration {
         let now = Instant::now();
-        let mut lines = self.gate.lines();
         let now_s = self.gate.seconds(now);
-        lines.by_webhook.get_mut(&self.webhook).map_or(NEAREST_PLACE, |line| line.take_place(now, now_s))
+        let mut lines = self.gate.lines();
+        lines.at(self.place).map_or(NEAREST_PLACE, |(line, _)| line.take_place(now, now_s))
     }
 }
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        if !self.counted {
+        if !self.is_waiting {
             return;
         }
-        let mut lines = self.gate.lines();
-        *lines.lane(self.lane) -= 1;
-        if let Some(line) = lines.by_webhook.get_mut(&self.webhook) {
-            line.waiting -= 1;
+        if let Some((line, room)) = self.gate.lines().at(self.place) {
+            line.of_mut(self.place.lane).waiting -= 1;
+            room.places.waiting -= 1;
         }
         self.gate.metrics.waiting.dec();
     }
@@ -243,24 +229,37 @@ impl Drop for Queued {
 #[derive(Debug)]
 pub struct Permit {
     gate: Arc<Gate>,
-    webhook: WebhookId,
-    lane: Lane,
+    place: Place,
     started: Instant,
-    _slot: OwnedSemaphorePermit,
+    is_slow: bool,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut lines = self.gate.lines();
-        *lines.lane(self.lane) -= 1;
-        if let Some(line) = lines.by_webhook.get_mut(&self.webhook) {
-            line.in_flight -= 1;
-            line.started_s -= self.gate.seconds(self.started);
-            let latest_s = self.started.elapsed().as_secs_f64();
-            let recent_s = line.recent_s.map_or(latest_s, |recent| recent + LATEST * (latest_s - recent));
-            line.recent_s = Some(recent_s);
+        if let Some((line, room)) = self.gate.lines().at(self.place) {
+            line.of_mut(self.place.lane).in_flight -= 1;
+            room.places.in_flight -= 1;
+            room.slow -= usize::from(self.is_slow);
+            line.has_ended(self.gate.seconds(self.started), self.started.elapsed().as_secs_f64());
+            line.freed.notify_one();
         }
         self.gate.metrics.in_flight.dec();
+    }
+}
+
+/// Room for a delivery that is held, until this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    gate: Arc<Gate>,
+    source: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(room) = self.gate.lines().rooms.get_mut(self.source) {
+            room.held -= 1;
+        }
+        self.gate.metrics.held.dec();
     }
 }
 
@@ -270,13 +269,18 @@ mod tests {
 
     use super::*;
 
+    /// The queues of [`gate`], as sources.
+    const FRESH: usize = 0;
+    const DUE: usize = 1;
+
+    /// Before a queue of the fresh and one of the due lane.
     fn gate() -> Arc<Gate> {
-        let prefetch = Prefetch::for_tests(512, 128, 256);
-        Gate::new(prefetch, Metrics::new(&Registry::new()))
+        let rooms = vec![Room::new(Lane::Fresh, 256), Room::new(Lane::Due, 64)];
+        Gate::new(rooms, Metrics::new(&Registry::new()))
     }
 
     async fn go(gate: &Arc<Gate>, webhook: WebhookId) -> Permit {
-        match gate.admit(webhook, 2, Lane::Fresh).await {
+        match gate.admit(webhook, 2, FRESH).await {
             Admission::Go(permit) => permit,
             Admission::Park(wait) => panic!("parked for {wait:?}"),
         }
@@ -299,20 +303,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_would_wait_long_is_parked_with_places_in_a_row() {
         let (gate, webhook) = (gate(), WebhookId::new());
-        {
-            let mut lines = gate.lines();
-            lines.line(webhook, 2, Instant::now()).recent_s = Some(1.0);
-        }
+        teach(&gate, webhook, 0.9);
         let _busy = [go(&gate, webhook).await, go(&gate, webhook).await];
         let mut places = Vec::new();
         for _ in 0..4 {
-            match gate.admit(webhook, 2, Lane::Fresh).await {
+            match gate.admit(webhook, 2, FRESH).await {
                 Admission::Park(place) => places.push(place.as_secs_f64()),
                 Admission::Go(_) => panic!("there is no slot"),
             }
         }
         for (at, place) in places.iter().enumerate() {
-            let expected = 1.0 + at as f64 * 0.5;
+            let expected = 1.0 + at as f64 * 0.45;
             assert!((place - expected).abs() < 0.1, "{places:?}");
         }
     }
@@ -321,7 +322,86 @@ mod tests {
     async fn a_webhook_that_hangs_holds_no_delivery_for_longer_than_a_turn_that_is_near() {
         let (gate, webhook) = (gate(), WebhookId::new());
         let _busy = [go(&gate, webhook).await, go(&gate, webhook).await];
-        assert!(matches!(gate.admit(webhook, 2, Lane::Fresh).await, Admission::Park(_)));
+        assert!(matches!(gate.admit(webhook, 2, FRESH).await, Admission::Park(_)));
+    }
+
+    /// As many requests of the webhook as may be in flight at once.
+    async fn fill(gate: &Arc<Gate>, webhook: WebhookId, slots: u32, source: usize) -> Vec<Permit> {
+        let mut permits = Vec::new();
+        while let Admission::Go(permit) = gate.admit(webhook, slots, source).await {
+            permits.push(permit);
+        }
+        permits
+    }
+
+    /// Makes the gate know how long the webhook takes to answer.
+    fn teach(gate: &Gate, webhook: WebhookId, takes_s: f64) {
+        let mut lines = gate.lines();
+        lines.open(webhook, 1, Instant::now());
+        lines.by_webhook.get_mut(&webhook).unwrap().recent_s = Some(takes_s);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn eight_webhooks_that_hang_leave_room_for_a_ninth_in_a_due_queue() {
+        for takes_s in [None, Some(15.0)] {
+            let gate = gate();
+            let mut hanging = Vec::new();
+            for webhook in (0..8).map(|_| WebhookId::new()) {
+                takes_s.inspect(|takes_s| teach(&gate, webhook, *takes_s));
+                hanging.extend(fill(&gate, webhook, 16, DUE).await);
+            }
+            assert!((8..=32).contains(&hanging.len()), "{} in flight, {takes_s:?}", hanging.len());
+            let ninth = WebhookId::new();
+            teach(&gate, ninth, 0.1);
+            assert_eq!(fill(&gate, ninth, 16, DUE).await.len(), 16);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_webhook_that_has_never_answered_four_requests_are_in_flight() {
+        let (gate, webhook) = (gate(), WebhookId::new());
+        let mut first = fill(&gate, webhook, 16, FRESH).await;
+        assert_eq!(first.len(), 4);
+        drop(first.pop());
+        assert_eq!(fill(&gate, webhook, 16, FRESH).await.len(), 16 - 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_that_wait_get_their_turn_when_slots_come_free_together() {
+        let (gate, webhook) = (gate(), WebhookId::new());
+        let busy = [go(&gate, webhook).await, go(&gate, webhook).await];
+        let waiting: Vec<_> = (0..40)
+            .map(|_| {
+                let gate = Arc::clone(&gate);
+                tokio::spawn(async move { drop(go(&gate, webhook).await) })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        assert_eq!(gate.lines().by_webhook[&webhook].waiting(), 40);
+        drop(busy);
+        for turn in waiting {
+            turn.await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_counts_is_the_webhooks_own_queue() {
+        let (gate, webhook) = (gate(), WebhookId::new());
+        teach(&gate, webhook, 0.1);
+        let _others = fill(&gate, WebhookId::new(), 4, FRESH).await;
+        // It leaves as much free as it has in a queue of 64, whatever other queues there are.
+        assert_eq!(fill(&gate, webhook, 256, DUE).await.len(), 32);
+    }
+
+    #[tokio::test]
+    async fn what_is_held_is_counted_until_it_is_dropped() {
+        let gate = gate();
+        let held: Vec<_> = std::iter::from_fn(|| gate.hold(DUE, true)).collect();
+        assert_eq!(held.len(), 32);
+        let late: Vec<_> = std::iter::from_fn(|| gate.hold(DUE, false)).collect();
+        assert_eq!(late.len(), 16);
+        drop((held, late));
+        assert_eq!(gate.lines().rooms[DUE].held, 0);
     }
 
     #[tokio::test]
@@ -332,7 +412,6 @@ mod tests {
         }
         let lines = gate.lines();
         let line = &lines.by_webhook[&webhook];
-        assert_eq!((lines.fresh, line.in_flight, line.waiting), (0, 0, 0));
-        assert!(line.started_s.abs() < 1e-6);
+        assert_eq!((lines.rooms[FRESH].places.taken(), line.in_flight(), line.waiting()), (0, 0, 0));
     }
 }

@@ -10,8 +10,11 @@ pub mod client;
 pub mod config;
 pub mod deliver;
 pub mod gate;
+mod health;
 pub mod metrics;
 pub mod targets;
+mod test_call;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -19,15 +22,13 @@ use cuewire::amqp::topology::Lane;
 use cuewire::amqp::{Consumer, Publisher, Source};
 use cuewire::message::DeliveryMessage;
 use cuewire::service::Context;
-use cuewire::shutdown::Shutdown;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use attempt_log::AttemptLog;
 use client::Receivers;
 pub use config::Config;
 use deliver::Sender;
-use gate::Gate;
+use gate::{Gate, Room};
 use metrics::Metrics;
 use targets::Targets;
 
@@ -38,27 +39,29 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     }
     let metrics = Metrics::new(&context.registry);
     let targets = Targets::new(context.database.clone(), context.common.vault.clone(), metrics.clone());
-    tokio::spawn(targets.clone().follow(context.database.watch_changes(context.shutdown.clone())));
-    // The publisher outlives the consumer: what is in flight is settled after the signal to stop.
-    let publishing = Shutdown::new();
+    let changes = context.database.watch_changes(context.shutdown.clone());
+    context.shutdown.spawn_vital("watch over webhooks", targets.clone().follow(changes));
+    // What is in flight is recorded and published after the signal to stop.
+    let finishing = context.shutdown.later();
     let publisher =
-        Publisher::start(context.broker.clone(), context.health.component("publisher"), publishing.clone());
+        Publisher::start(context.broker.clone(), context.health.component("publisher"), finishing.clone());
+    let sources = sources(&context, &config);
     let mut deliveries: Consumer<DeliveryMessage> = Consumer::start(
         context.broker.clone(),
-        sources(&context, &config),
+        sources.iter().map(|(_, source)| source.clone()).collect(),
         publisher.clone(),
         context.health.component("consumer"),
         context.shutdown.clone(),
     );
     context.health.is_complete();
+    let rooms = sources.iter().map(|(lane, source)| Room::new(*lane, source.prefetch)).collect();
     let sender = Arc::new(Sender {
         database: context.database.clone(),
         publisher,
         targets,
-        gate: Gate::new(config.prefetch, metrics.clone()),
+        gate: Gate::new(rooms, metrics.clone()),
         receivers: Receivers::new(config.guard)?,
-        log: AttemptLog::start(context.database.clone(), metrics.clone()),
-        holds: Lane::ALL.map(|lane| Semaphore::new(usize::from(config.prefetch.of(lane)) / 2)),
+        log: AttemptLog::start(context.database.clone(), metrics.clone(), &finishing),
         metrics,
         shutdown: context.shutdown.clone(),
     });
@@ -69,18 +72,18 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     }
     tasks.join_all().await;
     deliveries.close().await;
-    publishing.stop();
+    finishing.stop();
     Ok(())
 }
 
 /// The queues of all lanes, each lane's prefetch divided among its queues.
-fn sources(context: &Context, config: &Config) -> Vec<Source> {
+fn sources(context: &Context, config: &Config) -> Vec<(Lane, Source)> {
     let topology = &context.broker.topology;
     topology
         .lane_queues()
         .map(|(lane, _, queue)| {
             let share = u32::from(config.prefetch.of(lane)).div_ceil(topology.sender_queues);
-            Source { queue, prefetch: u16::try_from(share).unwrap_or(u16::MAX) }
+            (lane, Source { queue, prefetch: u16::try_from(share).unwrap_or(u16::MAX) })
         })
         .collect()
 }

@@ -63,6 +63,8 @@ pub struct Message<C> {
     pub content: C,
     /// Whether it was delivered before: another may have worked on it.
     pub redelivered: bool,
+    /// Which of the consumer's sources it came from: its place in their order.
+    pub source: usize,
     settlement: Settlement,
 }
 
@@ -150,7 +152,7 @@ impl<C: Content> Consumer<C> {
         let capacity = sources.iter().map(|source| usize::from(source.prefetch)).sum::<usize>().max(1);
         let (sender, messages) = mpsc::channel(capacity);
         let stopping = shutdown.clone();
-        let task = tokio::spawn(async move {
+        let task = shutdown.clone().spawn_vital("consumer", async move {
             let sources = &sources;
             broker
                 .supervise(&component, &shutdown, |connection| {
@@ -220,16 +222,16 @@ impl<C: Content> Session<C> {
     /// Ends with the first queue that fails, or when the service stops and all is settled.
     async fn consume_all(&self, connection: &Connection, sources: &[Source]) -> lapin::Result<()> {
         let mut consuming = Vec::new();
-        for source in sources {
+        for (at, source) in sources.iter().enumerate() {
             let channel = connection.create_channel().await?;
             channel.basic_qos(source.prefetch, BasicQosOptions::default()).await?;
-            consuming.push(self.consume(channel, source));
+            consuming.push(self.consume(channel, at, source));
         }
         futures_util::future::try_join_all(consuming).await?;
         Ok(())
     }
 
-    async fn consume(&self, channel: Channel, source: &Source) -> lapin::Result<()> {
+    async fn consume(&self, channel: Channel, at: usize, source: &Source) -> lapin::Result<()> {
         let (settled, settlements) = mpsc::unbounded_channel();
         let queue: Arc<str> = source.queue.as_str().into();
         let mut consumer = channel
@@ -242,11 +244,17 @@ impl<C: Content> Session<C> {
             .await?;
         let cancelled = Shutdown::new();
         let settling = settle::run(channel.clone(), settlements, self.shutdown.clone(), cancelled.clone());
-        let settling = tokio::spawn(settling);
+        let mut settling = tokio::spawn(settling);
         let mut burying = JoinSet::new();
-        while let Some(next) = self.shutdown.run_until_stopped(consumer.next()).await {
+        loop {
+            let next = tokio::select! {
+                () = self.shutdown.stopped() => break,
+                next = consumer.next() => next,
+                // It goes on until the session ends; should it not, nothing would be acknowledged any more.
+                _ = &mut settling => return Err(aborted("messages are no longer acknowledged")),
+            };
             // The end of the stream means that the broker cancelled the consumer: its queue is gone.
-            let Some(delivery) = next else { return Err(queue_is_gone()) };
+            let Some(delivery) = next else { return Err(aborted("the broker cancelled the consumer")) };
             let delivery = delivery?;
             let settlement = Settlement {
                 tag: delivery.delivery_tag,
@@ -267,7 +275,8 @@ impl<C: Content> Session<C> {
                     let redelivered = received.redelivered;
                     // Never waits: there is room for the prefetch of all queues. A service that has
                     // stopped listening drops what it was sent, which returns it.
-                    let _ = self.messages.send(Message { content, redelivered, settlement }).await;
+                    let message = Message { content, redelivered, source: at, settlement };
+                    let _ = self.messages.send(message).await;
                 }
                 Err(dead_letter) => {
                     burying.spawn(bury(self.dead_letters.clone(), *dead_letter, settlement));
@@ -296,6 +305,6 @@ async fn bury(dead_letters: Publisher, dead_letter: Publication, settlement: Set
     }
 }
 
-fn queue_is_gone() -> lapin::Error {
-    std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "the broker cancelled the consumer").into()
+fn aborted(why: &'static str) -> lapin::Error {
+    std::io::Error::new(std::io::ErrorKind::ConnectionAborted, why).into()
 }

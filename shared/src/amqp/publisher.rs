@@ -81,7 +81,7 @@ impl Publisher {
     #[must_use]
     pub fn start(broker: Broker, component: Component, shutdown: Shutdown) -> Self {
         let (sender, receiver) = mpsc::channel(MAX_UNCONFIRMED);
-        tokio::spawn(run(broker, component, shutdown, receiver));
+        shutdown.clone().spawn_vital("publisher", run(broker, component, shutdown, receiver));
         Self(sender)
     }
 

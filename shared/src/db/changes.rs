@@ -53,7 +53,7 @@ impl Database {
     pub fn watch_changes(&self, shutdown: Shutdown) -> Changes {
         let (sender, receiver) = mpsc::channel(BUFFERED);
         let database = self.clone();
-        tokio::spawn(async move {
+        shutdown.clone().spawn_vital("watch over changes", async move {
             let watch = async {
                 loop {
                     if let Err(error) = database.listen(&sender).await {

@@ -213,7 +213,7 @@ fn check_extension(
 
 /// Attributes that an event may gain on its way.
 fn is_added_by_cuewire(name: &str) -> bool {
-    matches!(name, "specversion" | "organization")
+    matches!(name, "specversion" | "organization" | "time")
 }
 
 /// What a member of an object takes: `"name":value,`.

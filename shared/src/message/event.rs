@@ -4,8 +4,11 @@
 //! (`application/cloudevents+json`, `application/json`, or no content type), or binary mode with attributes
 //! in headers named `ce-…`, `cloudEvents:…` or `cloudEvents_…`.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::dead::FIRST_EXCHANGE;
@@ -13,7 +16,7 @@ use super::{CLOUDEVENTS_JSON, DeadMessage, HeadersIn, HeadersOut};
 use crate::amqp::consumer::Content;
 use crate::amqp::topology::EVENTS;
 use crate::amqp::{Publication, Received};
-use crate::delivery::Reason;
+use crate::delivery::{Reason, rfc3339};
 use crate::event::{AttributeValue, Event, is_json};
 
 /// Set on events that are sent again on purpose, which are then not dropped as repeats.
@@ -21,7 +24,7 @@ const AGAIN: &str = "cuewire-again";
 const PREFIXES: [&str; 3] = ["ce-", "cloudEvents:", "cloudEvents_"];
 
 /// An event that was published.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct EventMessage {
     /// The event.
     pub event: Event,
@@ -67,10 +70,21 @@ impl EventMessage {
         }
     }
 
-    /// The dead letter of an event that nobody may have.
+    /// The event with a time: where its publisher gave none, the time at which it is routed, so that every
+    /// delivery and every attempt says the same. Its data keeps its bytes.
     #[must_use]
-    pub fn rejected(&self, detail: String) -> Publication {
-        DeadMessage::of_event(self, Reason::Rejected, detail).publication()
+    pub fn dated(&self, routed_at: OffsetDateTime) -> Cow<'_, Self> {
+        if self.event.time.is_some() {
+            return Cow::Borrowed(self);
+        }
+        let event = Event { time: Some(rfc3339(routed_at)), ..self.event.clone() };
+        Cow::Owned(Self { json: event.to_json(), event, ..self.clone() })
+    }
+
+    /// The dead letter of an event that cannot be routed, or that cannot be logged.
+    #[must_use]
+    pub fn buried(&self, reason: Reason, detail: String) -> Publication {
+        DeadMessage::of_event(self, reason, detail).publication()
     }
 }
 

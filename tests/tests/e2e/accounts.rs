@@ -6,6 +6,7 @@ use bytes::Bytes;
 use cuewire::db::Database;
 use cuewire::delivery::{Answer, Attempt, Outcome, Reason, State};
 use cuewire::ids::{DeliveryId, OrganizationId, Round, WebhookId};
+use cuewire::shutdown::Shutdown;
 use cuewire_sender::attempt_log::{AttemptLog, Recorded};
 use cuewire_sender::metrics::Metrics;
 use cuewire_tests::system::test;
@@ -37,7 +38,7 @@ fn attempt(number: u32, started_at: OffsetDateTime) -> Attempt {
 fn a_record_belongs_to_the_attempt_that_made_it_even_when_its_commit_went_unheard() {
     test(async |system| {
         let database = Database::new(system.database_url(), 2).unwrap();
-        let log = AttemptLog::start(database, Metrics::new(&prometheus::Registry::new()));
+        let log = AttemptLog::start(database, Metrics::new(&prometheus::Registry::new()), &Shutdown::new());
         let now = OffsetDateTime::now_utc();
         let attempt = attempt(1, now);
         assert_eq!(log.record(attempt.clone()).await, Ok(Ok(Recorded::New)));

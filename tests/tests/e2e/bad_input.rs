@@ -262,3 +262,30 @@ fn nothing_that_a_client_sends_is_our_error() {
         let _ = api.post("/v1/organizations", &json!({"name": "mine"})).await.problem(403);
     });
 }
+
+#[test]
+fn an_event_that_the_database_refuses_to_log_is_a_dead_letter_and_holds_nobody_up() {
+    test(async |system| {
+        let refuse = "ALTER TABLE events ADD CONSTRAINT refusal CHECK (id <> 'refused')";
+        system.database().await.batch_execute(refuse).await.unwrap();
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).create().await;
+        let mut events = cuewire_tests::event::events(3, "a.b", &organization.id);
+        events[1]["id"] = "refused".into();
+        system.amqp().await.publish_all(&events).await;
+        // It is delivered, and so are those that came in one batch with it.
+        receiver.wait_for(3).await;
+        let letter = until("the operator sees the dead letter", async || {
+            let letters = system.operator().get("/v1/dead-letters").await.expect(200);
+            letters["data"].as_array().unwrap().first().cloned()
+        })
+        .await;
+        assert_eq!((&letter["reason"], &letter["event_id"]), (&json!("poison"), &json!("refused")));
+        let detail = letter["detail"].as_str().unwrap();
+        assert!(detail.contains("could not be logged") && detail.contains("refusal"), "{detail}");
+        system.stop_all().await;
+        let logged = system.database().await.query_one("SELECT count(*) FROM events", &[]).await.unwrap();
+        assert_eq!(logged.get::<_, i64>(0), 2);
+    });
+}

@@ -7,6 +7,10 @@ use cuewire_tests::system::test;
 use cuewire_tests::{Answer, Receiver};
 use serde_json::json;
 
+fn tells_an_address(text: &str) -> bool {
+    ["127.0.0.1", "::1"].iter().any(|address| text.contains(address))
+}
+
 #[test]
 fn of_a_huge_answer_16_kib_are_kept_and_no_more_is_read() {
     test(async |system| {
@@ -81,6 +85,9 @@ fn a_private_address_is_refused_when_a_webhook_is_saved_and_again_when_it_is_sen
             let reply = organization.admin.post("/v1/webhooks", &json!({"url": url})).await;
             let detail = reply.problem(422);
             assert!(detail.contains("url"), "{url}: {detail}");
+            if url == "http://localhost/" {
+                assert!(!tells_an_address(&detail), "what our resolver says is not told: {detail}");
+            }
         }
         // It came into the database when the network was still open.
         let receiver = Receiver::healthy().await;
@@ -95,6 +102,11 @@ fn a_private_address_is_refused_when_a_webhook_is_saved_and_again_when_it_is_sen
             system.amqp().await.publish(&event).await;
             organization.delivery(id(&event), &webhook, "dead").await;
         }
+        let letters = organization.dead_letters(2).await;
+        let details: Vec<_> = letters.iter().map(|letter| letter["detail"].as_str().unwrap()).collect();
+        assert!(details.iter().all(|detail| detail.contains("private or reserved range")), "{details:?}");
+        let by_name = details.iter().find(|detail| detail.contains("localhost")).unwrap();
+        assert!(!tells_an_address(by_name), "what our resolver says is not told: {by_name}");
         system.stop_all().await;
         assert_eq!(receiver.count(), 0);
     });

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use cuewire_tests::amqp::Raw;
 use cuewire_tests::event::id;
 use cuewire_tests::system::test;
 use cuewire_tests::{Answer, Receiver, Request, verify};
 use serde_json::json;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
+use time::format_description::well_known::{Rfc2822, Rfc3339};
 
 /// Times travel in whole milliseconds.
 const ROUNDING: Duration = Duration::from_millis(1);
@@ -97,6 +98,34 @@ fn a_delivery_that_fails_for_ever_is_dead_after_the_last_attempt() {
 
         system.stop_all().await;
         assert_eq!(receiver.count(), 3);
+    });
+}
+
+#[test]
+fn an_event_without_a_time_says_the_same_in_every_attempt_in_the_log_and_after_a_redrive() {
+    test(async |system| {
+        let receiver = Receiver::answering([Answer::status(500)]).await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).schedule(&["1s"]).create().await;
+        let data = r#"{"b" : 1.0, "a":1e2}"#;
+        let body = format!(
+            r#"{{"id":"undated","source":"/s","type":"a.b","organization":"{}","data":{data}}}"#,
+            organization.id
+        );
+        system.amqp().await.publish_raw(&Raw::body("a.b", body)).await.unwrap();
+        let letter = organization.dead_letters(1).await.remove(0);
+        let path = format!("/v1/dead-letters/{}/redrive", letter["id"].as_str().unwrap());
+        let _ = organization.admin.post(&path, &json!({})).await.expect(202);
+        let requests = receiver.wait_for(3).await;
+        let first = &requests[0];
+        assert!(requests.iter().all(|request| request.body == first.body), "{requests:?}");
+        assert!(String::from_utf8_lossy(&first.body).contains(data), "the data keeps its bytes");
+        let timestamp = first.json()["timestamp"].clone();
+        let at = OffsetDateTime::parse(timestamp.as_str().unwrap(), &Rfc3339).unwrap();
+        assert!((first.time - at).abs() < Duration::from_secs(5), "{timestamp} is when it was routed");
+        let logged = organization.admin.get("/v1/events/undated").await.expect(200);
+        assert_eq!(logged["time"], timestamp, "{logged}");
+        organization.dead_letters(2).await;
     });
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue};
 use cuewire::filter::Filter;
 use cuewire::formats::Format;
-use cuewire::guard::Guard;
+use cuewire::guard::{FORBIDDEN, Guard};
 use cuewire::retry::{Schedule, parse_duration};
 use cuewire::signature::{Scheme, Secret};
 use cuewire::webhook::{MAX_EVENT_TYPES, MAX_MAX_IN_FLIGHT, MAX_TIMEOUT, Pattern};
@@ -41,8 +41,11 @@ pub(super) async fn read_url(text: String, guard: &Guard) -> Result<String, Stri
     let url = guard.check_url(&text)?;
     if let (Some(url::Host::Domain(name)), Some(port)) = (url.host(), url.port_or_known_default()) {
         let resolved = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name, port))).await;
-        if let Ok(Ok(addresses)) = resolved {
-            guard.check_addresses(addresses.map(|address| address.ip()))?;
+        if let Ok(Ok(addresses)) = resolved
+            && let Some(address) = guard.first_forbidden(addresses.map(|address| address.ip()))
+        {
+            tracing::info!(name, %address, "a webhook's URL is refused");
+            return Err(format!("leads to {FORBIDDEN}"));
         }
     }
     // As it was written: the client knows it again, and the sender reads it the same way.

@@ -1,0 +1,39 @@
+//! A webhook's health, as far as attempts tell of it: gone, failing, or well again. It is written when it
+//! changes, so that the hot path has no update.
+
+use cuewire::db::DbError;
+use cuewire::delivery::{Attempt, Reason, State};
+
+use crate::deliver::Sender;
+use crate::targets::Target;
+
+impl Sender {
+    /// Notes what an attempt tells of its webhook: gone, failing, or well again. What cannot be noted now
+    /// is noted by the next attempt.
+    pub(crate) async fn note_health(&self, target: &Target, attempt: &Attempt) {
+        let webhook = target.webhook.id;
+        let result = match attempt.state {
+            State::Delivered if target.note_failing(false) => {
+                self.database.webhook_has_recovered(webhook).await
+            }
+            State::Dead(reason) => self.note_dead(target, attempt, reason).await,
+            State::Delivered | State::Retrying(_) => Ok(()),
+        };
+        if let Err(error) = result {
+            tracing::warn!(%error, "a webhook's health could not be noted");
+        }
+    }
+
+    async fn note_dead(&self, target: &Target, attempt: &Attempt, reason: Reason) -> Result<(), DbError> {
+        let webhook = target.webhook.id;
+        if reason == Reason::Gone {
+            self.database.disable_webhook(webhook, "the receiver answered 410 Gone").await?;
+            self.targets.forget(webhook);
+        }
+        if target.note_failing(true) {
+            let error = attempt.error().unwrap_or_default();
+            self.database.webhook_is_failing(webhook, attempt.started_at, &error).await?;
+        }
+        Ok(())
+    }
+}
