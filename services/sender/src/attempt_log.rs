@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cuewire::amqp::connection::Backoff;
 use cuewire::db::attempts::{AttemptKey, RecordedAttempt};
-use cuewire::db::{Database, DbError};
+use cuewire::db::{Database, until_it_answers};
 use cuewire::delivery::Attempt;
+use cuewire::shutdown::Shutdown;
 use time::OffsetDateTime;
 
 use crate::batch::{Batcher, Ended};
@@ -33,14 +33,14 @@ pub enum Recorded {
 impl AttemptLog {
     /// Starts the two tasks.
     #[must_use]
-    pub fn start(database: Database, metrics: Metrics) -> Self {
+    pub fn start(database: Database, metrics: Metrics, shutdown: &Shutdown) -> Self {
         let reading = database.clone();
         Self {
-            record: Batcher::start(MAX_BATCH, move |attempts| {
+            record: Batcher::start("record of attempts", MAX_BATCH, shutdown, move |attempts| {
                 let (database, metrics) = (database.clone(), metrics.clone());
                 async move { record(&database, &metrics, attempts).await }
             }),
-            look_up: Batcher::start(MAX_BATCH, move |keys| {
+            look_up: Batcher::start("look-up of attempts", MAX_BATCH, shutdown, move |keys| {
                 let database = reading.clone();
                 async move { look_up(&database, keys).await }
             }),
@@ -66,7 +66,7 @@ async fn record(
 ) -> Vec<Result<Recorded, String>> {
     metrics.record_batch.observe(attempts.len() as f64);
     let timer = metrics.record_duration.start_timer();
-    let result = until_it_answers(|| database.record_attempts(&attempts)).await;
+    let result = until_it_answers("deliveries", || database.record_attempts(&attempts)).await;
     timer.observe_duration();
     match result {
         Ok(new) => {
@@ -108,7 +108,7 @@ async fn committed_unheard(database: &Database, attempts: &[Attempt]) -> Vec<Att
 }
 
 async fn look_up(database: &Database, keys: Vec<AttemptKey>) -> Vec<Option<RecordedAttempt>> {
-    let recorded = until_it_answers(|| database.recorded_attempts(&keys)).await;
+    let recorded = until_it_answers("deliveries", || database.recorded_attempts(&keys)).await;
     let recorded = recorded.unwrap_or_else(|error| {
         // Without the record every copy is sent: at least once, and the log says why.
         tracing::error!(%error, "the record of attempts cannot be read");
@@ -117,22 +117,4 @@ async fn look_up(database: &Database, keys: Vec<AttemptKey>) -> Vec<Option<Recor
     let recorded: HashMap<AttemptKey, RecordedAttempt> =
         recorded.into_iter().map(|recorded| (recorded.key, recorded)).collect();
     keys.iter().map(|key| recorded.get(key).cloned()).collect()
-}
-
-/// Asks the database until it answers. An error lies with what it was given, and would come again.
-pub async fn until_it_answers<T, Fut>(mut ask: impl FnMut() -> Fut) -> Result<T, DbError>
-where
-    Fut: Future<Output = Result<T, DbError>>,
-{
-    let mut backoff = Backoff::new();
-    loop {
-        match ask().await {
-            Err(error @ (DbError::Unavailable(_) | DbError::Refused(_) | DbError::NoPartition)) => {
-                let wait = backoff.pause();
-                tracing::warn!(%error, ?wait, "deliveries wait for the database");
-                tokio::time::sleep(wait).await;
-            }
-            result => return result,
-        }
-    }
 }

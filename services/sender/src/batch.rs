@@ -3,6 +3,7 @@
 //! While one batch is under way the next one fills, so that batches grow with the load and a single item
 //! waits for nothing.
 
+use cuewire::shutdown::Shutdown;
 use tokio::sync::{mpsc, oneshot};
 
 /// Hands items to a task that works in batches. Clones share it.
@@ -10,15 +11,15 @@ use tokio::sync::{mpsc, oneshot};
 pub struct Batcher<T, R>(mpsc::Sender<(T, oneshot::Sender<R>)>);
 
 impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
-    /// Starts the task. `work` answers a batch with one result for each item, in their order.
+    /// Starts the task, a vital one. `work` answers a batch with one result for each item, in their order.
     #[must_use]
-    pub fn start<F, Fut>(max_batch: usize, mut work: F) -> Self
+    pub fn start<F, Fut>(name: &'static str, max_batch: usize, shutdown: &Shutdown, mut work: F) -> Self
     where
         F: FnMut(Vec<T>) -> Fut + Send + 'static,
         Fut: Future<Output = Vec<R>> + Send,
     {
         let (sender, mut receiver) = mpsc::channel::<(T, oneshot::Sender<R>)>(max_batch);
-        tokio::spawn(async move {
+        shutdown.spawn_vital(name, async move {
             let mut waiting = Vec::with_capacity(max_batch);
             while receiver.recv_many(&mut waiting, max_batch).await > 0 {
                 let (items, callers): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
