@@ -5,14 +5,14 @@
 //! answer at most 16 KiB are read, decompressed; whatever a receiver does, its request ends in time.
 
 use std::error::Error;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cuewire::delivery::{Answer, Failure, Outcome};
 use cuewire::formats;
-use cuewire::guard::Guard;
+use cuewire::guard::{FORBIDDEN, Guard};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Client, Response, redirect};
@@ -37,10 +37,14 @@ pub struct Receivers {
     guard: Arc<Guard>,
 }
 
-/// A name leads only to addresses where deliveries may not go.
+/// A name leads only to addresses where deliveries may not go. Which they are is for the operator's log: the
+/// tenant must not learn what our resolver says.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Forbidden(String);
+#[error("{name} leads to {FORBIDDEN}")]
+struct Forbidden {
+    name: String,
+    address: IpAddr,
+}
 
 impl Receivers {
     /// A client that goes where `guard` permits.
@@ -122,7 +126,8 @@ fn failure(error: &reqwest::Error) -> Outcome {
     let mut innermost = causes().last().map_or_else(|| error.to_string(), ToString::to_string);
     // A receiver may have a say in it, and it travels in a message's header.
     innermost.truncate(innermost.floor_char_boundary(MAX_ERROR_BYTES));
-    if causes().any(<dyn std::error::Error + 'static>::is::<Forbidden>) {
+    if let Some(Forbidden { name, address }) = causes().find_map(<dyn Error + 'static>::downcast_ref) {
+        tracing::warn!(name, %address, "a webhook's name leads where deliveries may not go");
         return Outcome::Failed { kind: Failure::Blocked, error: innermost };
     }
     let (kind, what) = if error.is_timeout() {
@@ -152,11 +157,9 @@ impl Resolve for GuardedResolver {
             let permitted: Vec<SocketAddr> =
                 resolved.iter().copied().filter(|address| guard.permits(address.ip())).collect();
             match (permitted.is_empty(), resolved.first()) {
-                (true, Some(address)) => Err(Forbidden(format!(
-                    "{name} leads to {}, an address in a private or reserved range, where deliveries may not go",
-                    address.ip()
-                ))
-                .into()),
+                (true, Some(address)) => {
+                    Err(Forbidden { name: name.to_owned(), address: address.ip() }.into())
+                }
                 _ => Ok(Box::new(permitted.into_iter()) as Addrs),
             }
         })

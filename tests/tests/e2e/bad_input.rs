@@ -276,11 +276,7 @@ fn an_event_that_the_database_refuses_to_log_is_a_dead_letter_and_holds_nobody_u
         system.amqp().await.publish_all(&events).await;
         // It is delivered, and so are those that came in one batch with it.
         receiver.wait_for(3).await;
-        let letter = until("the operator sees the dead letter", async || {
-            let letters = system.operator().get("/v1/dead-letters").await.expect(200);
-            letters["data"].as_array().unwrap().first().cloned()
-        })
-        .await;
+        let letter = organization.dead_letters(1).await.remove(0);
         assert_eq!((&letter["reason"], &letter["event_id"]), (&json!("poison"), &json!("refused")));
         let detail = letter["detail"].as_str().unwrap();
         assert!(detail.contains("could not be logged") && detail.contains("refusal"), "{detail}");
