@@ -77,7 +77,7 @@ pub struct Answer {
     manner: Manner,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Manner {
     /// At once, whole.
     Whole,
@@ -85,6 +85,8 @@ enum Manner {
     Never,
     /// The connection is closed instead.
     BreakOff,
+    /// These bytes, and then the others again and again with this pause, for as long as somebody reads.
+    Endless { first: Bytes, again: Bytes, every: Duration },
 }
 
 impl Answer {
@@ -120,6 +122,17 @@ impl Answer {
     #[must_use]
     pub fn never() -> Self {
         Self { manner: Manner::Never, ..Self::status(0) }
+    }
+
+    /// One without an end: `first`, and then `again` every so often until the connection is closed. Both are
+    /// as on the wire.
+    #[must_use]
+    pub fn endless(first: &str, again: &str, every: Duration) -> Self {
+        let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        Self {
+            manner: Manner::Endless { first: bytes(first), again: bytes(again), every },
+            ..Self::status(0)
+        }
     }
 
     /// None: the connection is closed.
@@ -252,9 +265,16 @@ async fn serve(stream: TcpStream, connection: usize, shared: Arc<Shared>) -> std
         };
         shared.count.send_modify(|count| *count += 1);
         tokio::time::sleep(answer.after).await;
-        match answer.manner {
+        match &answer.manner {
             Manner::Whole => {}
             Manner::BreakOff => return Ok(()),
+            Manner::Endless { first, again, every } => {
+                stream.get_mut().write_all(first).await?;
+                loop {
+                    tokio::time::sleep(*every).await;
+                    stream.get_mut().write_all(again).await?;
+                }
+            }
             Manner::Never => {
                 let _ = stream.read_u8().await;
                 return Ok(());

@@ -10,9 +10,13 @@ const IN_FLIGHT: usize = 16;
 /// Answered within 100 ms, as long as a commit may take on a busy machine: 800 requests a second.
 const NOT_YET_ON_RECORD: usize = 80;
 
+/// Events under way in the router, of which any may have been published when it is killed.
+const IN_ROUTER: usize = 64;
+
 #[test]
 fn kill_9_of_the_router_in_the_middle_of_2000_events_loses_nothing() {
-    Setup::processes().run(async |system| {
+    let setup = Setup::processes().variable("CUEWIRE_ROUTER_PREFETCH", &IN_ROUTER.to_string());
+    setup.run(async |system| {
         let load = Load::new(system, EVENTS).await;
         let kill = async {
             for arrived in [100, 400, 700] {
@@ -32,9 +36,9 @@ fn kill_9_of_the_router_in_the_middle_of_2000_events_loses_nothing() {
         tokio::join!(kill, publish);
         load.arrives().await;
         system.stop_all().await;
-        // The same delivery twice in the senders' queues: on record by then, or one duplicate each.
+        // What was under way is routed again, and its deliveries may be in the senders' queues twice.
         let duplicates = load.duplicates();
-        assert!(duplicates <= 3 * 1_024, "{duplicates}");
+        assert!(duplicates <= 3 * IN_ROUTER, "{duplicates} duplicates of 3 crashes");
     });
 }
 
