@@ -38,7 +38,8 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     }
     let publisher = Publisher::start(broker.clone(), publishing, shutdown.clone());
     let source = |queue: &str, prefetch| Source { queue: queue.to_owned(), prefetch };
-    let sources = vec![source(REAPER_DEAD, DEAD_PREFETCH), source(REAPER_UNROUTED, UNROUTED_PREFETCH)];
+    let sources =
+        move |_: &_| vec![source(REAPER_DEAD, DEAD_PREFETCH), source(REAPER_UNROUTED, UNROUTED_PREFETCH)];
     let mut consumer =
         Consumer::start(broker.clone(), sources, publisher.clone(), consuming, shutdown.clone());
     let reaper = Reaper {

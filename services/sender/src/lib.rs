@@ -15,7 +15,7 @@ pub mod targets;
 
 use std::sync::Arc;
 
-use cuewire::amqp::topology::Lane;
+use cuewire::amqp::topology::{Lane, Topology};
 use cuewire::amqp::{Consumer, Publisher, Source};
 use cuewire::message::DeliveryMessage;
 use cuewire::service::Context;
@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use attempt_log::AttemptLog;
 use client::Receivers;
 pub use config::Config;
+use config::Prefetch;
 use deliver::Sender;
 use gate::Gate;
 use metrics::Metrics;
@@ -43,9 +44,10 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     let publishing = Shutdown::new();
     let publisher =
         Publisher::start(context.broker.clone(), context.health.component("publisher"), publishing.clone());
+    let prefetch = config.prefetch;
     let mut deliveries: Consumer<DeliveryMessage> = Consumer::start(
         context.broker.clone(),
-        sources(&context, &config),
+        move |topology| sources(topology, prefetch),
         publisher.clone(),
         context.health.component("consumer"),
         context.shutdown.clone(),
@@ -73,13 +75,12 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The queues of all lanes, each lane's prefetch divided among its queues.
-fn sources(context: &Context, config: &Config) -> Vec<Source> {
-    let topology = &context.broker.topology;
+/// The queues of all lanes, each lane's prefetch divided among those that get deliveries.
+fn sources(topology: &Topology, prefetch: Prefetch) -> Vec<Source> {
     topology
         .lane_queues()
         .map(|(lane, _, queue)| {
-            let share = u32::from(config.prefetch.of(lane)).div_ceil(topology.sender_queues);
+            let share = u32::from(prefetch.of(lane)).div_ceil(topology.sender_queues);
             Source { queue, prefetch: u16::try_from(share).unwrap_or(u16::MAX) }
         })
         .collect()

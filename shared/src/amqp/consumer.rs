@@ -18,6 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::connection::Broker;
 use super::publisher::{Publication, Publisher};
 use super::settle::{self, Settled};
+use super::topology::Topology;
 use crate::health::Component;
 use crate::shutdown::Shutdown;
 
@@ -138,29 +139,34 @@ pub struct Limits {
 }
 
 impl<C: Content> Consumer<C> {
-    /// Starts consuming `sources`, each by a channel of its own on one connection.
+    /// Starts consuming the `sources` of the topology, each by a channel of its own on one connection. When
+    /// the topology changes, what is under way is finished, and the new sources are consumed.
     #[must_use]
     pub fn start(
         broker: Broker,
-        sources: Vec<Source>,
+        sources: impl Fn(&Topology) -> Vec<Source> + Send + Sync + 'static,
         dead_letters: Publisher,
         component: Component,
         shutdown: Shutdown,
     ) -> Self {
-        let capacity = sources.iter().map(|source| usize::from(source.prefetch)).sum::<usize>().max(1);
-        let (sender, messages) = mpsc::channel(capacity);
+        let capacity =
+            sources(&broker.topology.known()).iter().map(|source| usize::from(source.prefetch)).sum();
+        let (sender, messages) = mpsc::channel(std::cmp::max(capacity, 1));
         let stopping = shutdown.clone();
         let task = tokio::spawn(async move {
-            let sources = &sources;
+            let (agreed, sources) = (&broker.topology, &sources);
             broker
                 .supervise(&component, &shutdown, |connection| {
                     let session = Session {
                         messages: sender.clone(),
                         dead_letters: dead_letters.clone(),
-                        shutdown: shutdown.clone(),
+                        ending: shutdown.child(),
                         lost: Shutdown::new(),
                     };
-                    session.run(connection, sources)
+                    async move {
+                        let topology = agreed.known();
+                        session.run(connection, &sources(&topology), agreed.changed_from(&topology)).await
+                    }
                 })
                 .await;
         });
@@ -203,13 +209,28 @@ impl<C: Content> Consumer<C> {
 struct Session<C> {
     messages: mpsc::Sender<Message<C>>,
     dead_letters: Publisher,
-    shutdown: Shutdown,
+    /// Nothing more is taken: the service stops, or the topology has changed.
+    ending: Shutdown,
+    /// What was taken is no longer ours.
     lost: Shutdown,
 }
 
 impl<C: Content> Session<C> {
-    async fn run(self, connection: Connection, sources: &[Source]) -> lapin::Result<()> {
-        let result = self.consume_all(&connection, sources).await;
+    async fn run(
+        self,
+        connection: Connection,
+        sources: &[Source],
+        changed: impl Future<Output = ()>,
+    ) -> lapin::Result<()> {
+        let end_with_change = async {
+            changed.await;
+            self.ending.stop();
+            std::future::pending().await
+        };
+        let result = tokio::select! {
+            result = self.consume_all(&connection, sources) => result,
+            result = end_with_change => result,
+        };
         self.lost.stop();
         // Closing takes with it whatever was neither settled nor taken; a broker that does not answer notices
         // the end by itself.
@@ -217,7 +238,7 @@ impl<C: Content> Session<C> {
         result
     }
 
-    /// Ends with the first queue that fails, or when the service stops and all is settled.
+    /// Ends with the first queue that fails, or when nothing more is taken and all is settled.
     async fn consume_all(&self, connection: &Connection, sources: &[Source]) -> lapin::Result<()> {
         let mut consuming = Vec::new();
         for source in sources {
@@ -241,10 +262,10 @@ impl<C: Content> Session<C> {
             )
             .await?;
         let cancelled = Shutdown::new();
-        let settling = settle::run(channel.clone(), settlements, self.shutdown.clone(), cancelled.clone());
+        let settling = settle::run(channel.clone(), settlements, self.ending.clone(), cancelled.clone());
         let settling = tokio::spawn(settling);
         let mut burying = JoinSet::new();
-        while let Some(next) = self.shutdown.run_until_stopped(consumer.next()).await {
+        while let Some(next) = self.ending.run_until_stopped(consumer.next()).await {
             // The end of the stream means that the broker cancelled the consumer: its queue is gone.
             let Some(delivery) = next else { return Err(queue_is_gone()) };
             let delivery = delivery?;
@@ -265,8 +286,9 @@ impl<C: Content> Session<C> {
             match C::decode(&received) {
                 Ok(content) => {
                     let redelivered = received.redelivered;
-                    // Never waits: there is room for the prefetch of all queues. A service that has
-                    // stopped listening drops what it was sent, which returns it.
+                    // Hardly ever waits: there is room for the prefetch of all queues that there were at
+                    // the start. A service that has stopped listening drops what it was sent, which
+                    // returns it.
                     let _ = self.messages.send(Message { content, redelivered, settlement }).await;
                 }
                 Err(dead_letter) => {
