@@ -11,6 +11,8 @@ pub mod events;
 pub mod organizations;
 pub mod partitions;
 pub mod retention;
+#[cfg(test)]
+mod scratch;
 pub mod settings;
 pub mod webhooks;
 

@@ -23,20 +23,21 @@ pub async fn apply_topology(context: Context) -> anyhow::Result<()> {
     let wanted = configured.sender_queues;
     database.migrate().await?;
     database.agree(SENDER_QUEUES, &wanted.to_string()).await?;
-    let before = database.sender_queues().await?.context("the number of queues is recorded")?;
-    let most = before.most.max(wanted);
+    let SenderQueues { now: before, most } =
+        database.sender_queues().await?.context("the number of queues is recorded")?;
+    let most = most.max(wanted);
     let connection = broker.connect("topology").await.context("the broker cannot be reached")?;
     let channel = connection.create_channel().await?;
     // All queues first: services look for them as soon as the number is on record. The number next: a
     // service that declares the old one meanwhile finds it, and declares again.
-    let wider = Topology { sender_queues: before.now, most_sender_queues: most, ..configured.clone() };
+    let wider = Topology { sender_queues: before, most_sender_queues: most, ..configured.clone() };
     wider.declare(&channel).await.context("the queues could not be declared")?;
-    database.decide_sender_queues(SenderQueues { now: wanted, most }).await?;
+    database.decide_sender_queues(wanted).await?;
     let new = Topology { most_sender_queues: most, ..configured.clone() };
     new.declare(&channel).await.context("the topology could not be declared")?;
     connection.close(200, "declared".into()).await?;
-    tracing::info!(sender_queues = wanted, before = before.now, "the topology is declared");
-    if before.now != wanted {
+    tracing::info!(sender_queues = wanted, before, "the topology is declared");
+    if before != wanted {
         tracing::info!(
             "services that run follow within seconds; those that start need CUEWIRE_SENDER_QUEUES={wanted}"
         );

@@ -129,3 +129,35 @@ fn uuid_array(webhooks: &[WebhookId]) -> String {
     let ids: Vec<String> = webhooks.iter().map(ToString::to_string).collect();
     format!("{{{}}}", ids.join(","))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::partitions::today;
+    use super::super::scratch::{self, Scratch};
+    use super::*;
+
+    #[test]
+    fn a_partition_that_is_missing_is_made_by_whoever_logs_an_event() {
+        scratch::test(async |scratch| {
+            let json = br#"{"id":"1","source":"s","type":"a.b"}"#;
+            let event = Event::from_json(&json.as_slice().into()).unwrap();
+            let on = |days: i64| LoggedEvent {
+                day: today() + time::Duration::days(days),
+                organization: OrganizationId::new(),
+                event: &event,
+                payload: json,
+                received_at: OffsetDateTime::now_utc(),
+                webhooks: &[],
+            };
+            // Over days that have their partition and days that have not, by several routers at once.
+            let batches: Vec<_> = (0..4).map(|_| [on(0), on(40), on(41), on(-10)]).collect();
+            let logging = batches.iter().map(|batch| scratch.database.log_events(batch));
+            for logged in futures_util::future::join_all(logging).await {
+                logged.unwrap();
+            }
+            assert_eq!(scratch.count("events").await, 16);
+            let attached = scratch.attached("events").await;
+            assert!(attached.contains(&Scratch::partition("events", 41)), "{attached:?}");
+        });
+    }
+}

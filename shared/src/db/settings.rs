@@ -46,9 +46,9 @@ impl Database {
         Ok(Some(SenderQueues { now, most }))
     }
 
-    /// Records how many queues each lane of deliveries has, over what was there.
-    pub async fn decide_sender_queues(&self, queues: SenderQueues) -> Result<(), DbError> {
-        let SenderQueues { now, most } = queues;
+    /// Records how many queues each lane of deliveries has, over what was there; answers what is recorded.
+    pub async fn decide_sender_queues(&self, now: u32) -> Result<SenderQueues, DbError> {
+        let most = self.sender_queues().await?.map_or(now, |before| before.most.max(now));
         self.connection()
             .await?
             .execute(
@@ -57,7 +57,7 @@ impl Database {
                 &[&SENDER_QUEUES, &now.to_string(), &MOST_SENDER_QUEUES, &most.to_string()],
             )
             .await?;
-        Ok(())
+        Ok(SenderQueues { now, most })
     }
 }
 
@@ -66,4 +66,26 @@ fn number(value: Option<&str>) -> Result<Option<u32>, DbError> {
         text.parse().map_err(|_| DbError::Unreadable(format!("{text:?} as a number of the senders' queues")))
     };
     value.map(read).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scratch;
+    use super::*;
+
+    #[test]
+    fn the_first_number_of_queues_is_agreed_on_and_one_that_is_decided_keeps_the_most_there_were() {
+        scratch::test(async |scratch| {
+            let database = &scratch.database;
+            assert_eq!(database.sender_queues().await.unwrap(), None);
+            assert_eq!(database.agree(SENDER_QUEUES, "2").await.unwrap(), "2");
+            assert_eq!(database.agree(SENDER_QUEUES, "3").await.unwrap(), "2");
+            let recorded = async || database.sender_queues().await.unwrap().unwrap();
+            assert_eq!(recorded().await, SenderQueues { now: 2, most: 2 });
+            for (now, most) in [(5, 5), (2, 5), (3, 5), (8, 8)] {
+                assert_eq!(database.decide_sender_queues(now).await.unwrap(), SenderQueues { now, most });
+                assert_eq!(recorded().await, SenderQueues { now, most });
+            }
+        });
+    }
 }
