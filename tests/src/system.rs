@@ -286,7 +286,7 @@ impl System {
     }
 
     /// A metric, summed over the replicas of a service and all labels.
-    pub(crate) async fn sum(&self, service: Service, metric: &str) -> f64 {
+    pub async fn sum(&self, service: Service, metric: &str) -> f64 {
         let mut sum = 0.0;
         for running in self.running.lock().await.iter().filter(|it| it.service() == service) {
             sum += running.sum(metric).await;

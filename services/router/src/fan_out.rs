@@ -13,13 +13,13 @@ use cuewire::amqp::topology::{Lane, PUBLISHER_PREFIX, Topology};
 use cuewire::amqp::{Message, Publication, Publisher};
 use cuewire::db::events::{EventKey, LoggedEvent};
 use cuewire::db::{Database, DbError};
-use cuewire::ids::{OrganizationId, Round, WebhookId};
+use cuewire::ids::{Round, WebhookId};
 use cuewire::message::delivery::NewDelivery;
 use cuewire::message::{DeliveryMessage, EventMessage};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use time::OffsetDateTime;
 
-use crate::directory::Directory;
+use crate::directory::{Directory, Found};
 use crate::matching::Index;
 use crate::metrics::Metrics;
 
@@ -89,31 +89,18 @@ impl FanOut {
         drop(claim);
     }
 
-    /// The organizations that the batch names, by name. One that is not known is looked up once.
-    async fn find_organizations<'a>(
-        &self,
-        batch: &'a [Message<EventMessage>],
-    ) -> HashMap<&'a str, (OrganizationId, Arc<Index>)> {
-        let mut found = HashMap::new();
+    /// The organizations that the batch names, by name. What is not known is looked up once.
+    async fn find_organizations<'a>(&self, batch: &'a [Message<EventMessage>]) -> HashMap<&'a str, Found> {
         let names: HashSet<&str> =
             batch.iter().filter_map(|message| message.content.event.extension("organization")).collect();
-        for name in names {
-            let organization = match self.directory.find(name) {
-                Some(organization) => Some(organization),
-                None => until_it_answers(|| self.directory.look_up(name)).await,
-            };
-            if let Some(organization) = organization {
-                found.insert(name, organization);
-            }
-        }
-        found
+        until_it_answers(|| self.directory.find_all(&names)).await
     }
 
     /// Whose event it is; the error is a sentence.
     fn judge<'a>(
         &self,
         message: &'a Message<EventMessage>,
-        organizations: &HashMap<&str, (OrganizationId, Arc<Index>)>,
+        organizations: &HashMap<&str, Found>,
     ) -> Result<Routed<'a>, String> {
         let EventMessage { event, exchange, again, .. } = &message.content;
         let name = event.extension("organization").ok_or("the event has no `organization`")?;
