@@ -45,8 +45,20 @@ struct Routed<'a> {
     message: &'a EventMessage,
     key: EventKey,
     index: Arc<Index>,
-    /// Whether a repeat of it is sent on purpose, or may be the rest of work that broke off.
-    wanted_again: bool,
+    /// When it was taken; of the rest of work that broke off, when that work began.
+    taken_at: OffsetDateTime,
+    repeat: Repeat,
+}
+
+/// What a repeat of an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// Dropped.
+    Unwanted,
+    /// The broker delivers it again: it may be the rest of work that broke off.
+    Rest,
+    /// Sent on purpose.
+    Wanted,
 }
 
 impl FanOut {
@@ -81,11 +93,10 @@ impl FanOut {
         let claim = self.drop_repeats(&mut routed).await;
         self.count("repeated", judged - routed.len());
         self.count("routed", routed.len());
-        let now = OffsetDateTime::now_utc();
         let matched: Vec<Vec<WebhookId>> =
             routed.iter().map(|event| event.index.matches(&event.message.event)).collect();
         self.metrics.deliveries.inc_by(matched.iter().map(|webhooks| webhooks.len() as u64).sum());
-        tokio::join!(self.log(&routed, &matched, now), self.publish_all(&routed, &matched, rejected, now));
+        tokio::join!(self.log(&routed, &matched), self.publish_all(&routed, &matched, rejected));
         drop(claim);
     }
 
@@ -129,29 +140,37 @@ impl FanOut {
             message: &message.content,
             key: EventKey { organization: *organization, source: event.source.clone(), id: event.id.clone() },
             index: Arc::clone(index),
-            wanted_again: *again || message.redelivered,
+            taken_at: OffsetDateTime::now_utc(),
+            repeat: match (*again, message.redelivered) {
+                (true, _) => Repeat::Wanted,
+                (false, true) => Repeat::Rest,
+                (false, false) => Repeat::Unwanted,
+            },
         })
     }
 
     /// Drops the events that were routed before: those on record, those under way, and the second of two in
-    /// the batch. (A message dropped for one under way may be acknowledged: that one is not yet.)
+    /// the batch. (A message dropped for one under way may be acknowledged: that one is not yet.) The rest of
+    /// work that broke off keeps its time, and with it the day in the key of its attempts.
     async fn drop_repeats<'a>(&'a self, routed: &mut Vec<Routed<'_>>) -> Claim<'a> {
         let claim = self.claim(routed);
-        let fresh: Vec<(usize, &EventKey)> = routed
-            .iter()
-            .enumerate()
-            .filter(|(_, event)| !event.wanted_again)
-            .map(|(at, event)| (at, &event.key))
-            .collect();
-        if fresh.is_empty() {
+        let keys: Vec<&EventKey> =
+            routed.iter().filter(|event| event.repeat != Repeat::Wanted).map(|event| &event.key).collect();
+        if keys.is_empty() {
             return claim;
         }
-        let keys: Vec<&EventKey> = fresh.iter().map(|(_, key)| *key).collect();
         let today = OffsetDateTime::now_utc().date();
         let logged = until_it_answers(|| self.database.logged_events(&keys, today)).await;
-        let logged: HashSet<usize> = logged.into_iter().map(|position| fresh[position].0).collect();
+        let mut logged: HashMap<usize, OffsetDateTime> = logged.into_iter().collect();
         let mut at = 0..;
-        routed.retain(|_| at.next().is_none_or(|at| !logged.contains(&at)));
+        routed.retain_mut(|event| {
+            let logged_at = match event.repeat {
+                Repeat::Wanted => None,
+                Repeat::Rest | Repeat::Unwanted => at.next().and_then(|at| logged.remove(&at)),
+            };
+            event.taken_at = logged_at.unwrap_or(event.taken_at);
+            logged_at.is_none() || event.repeat == Repeat::Rest
+        });
         claim
     }
 
@@ -164,7 +183,7 @@ impl FanOut {
             if new {
                 claimed.push(event.key.clone());
             }
-            new || event.wanted_again
+            new || event.repeat != Repeat::Unwanted
         });
         Claim { under_way: &self.under_way, claimed }
     }
@@ -176,7 +195,6 @@ impl FanOut {
         routed: &[Routed<'_>],
         matched: &[Vec<WebhookId>],
         rejected: Vec<Publication>,
-        now: OffsetDateTime,
     ) {
         let mut under_way = FuturesUnordered::new();
         for (event, webhooks) in routed.iter().zip(matched) {
@@ -184,7 +202,7 @@ impl FanOut {
                 if under_way.len() == MAX_UNCONFIRMED {
                     under_way.next().await;
                 }
-                under_way.push(self.publish(delivery(event, *webhook, now)));
+                under_way.push(self.publish(delivery(event, *webhook)));
             }
         }
         for dead_letter in rejected {
@@ -197,7 +215,7 @@ impl FanOut {
         self.publisher.publish_until_confirmed(&publication).await;
     }
 
-    async fn log(&self, routed: &[Routed<'_>], matched: &[Vec<WebhookId>], now: OffsetDateTime) {
+    async fn log(&self, routed: &[Routed<'_>], matched: &[Vec<WebhookId>]) {
         if routed.is_empty() {
             return;
         }
@@ -205,11 +223,11 @@ impl FanOut {
             .iter()
             .zip(matched)
             .map(|(event, webhooks)| LoggedEvent {
-                day: now.date(),
+                day: event.taken_at.date(),
                 organization: event.key.organization,
                 event: &event.message.event,
                 payload: &event.message.json,
-                received_at: now,
+                received_at: event.taken_at,
                 webhooks,
             })
             .collect();
@@ -236,7 +254,7 @@ impl Drop for Claim<'_> {
     }
 }
 
-fn delivery(event: &Routed<'_>, webhook: WebhookId, now: OffsetDateTime) -> Publication {
+fn delivery(event: &Routed<'_>, webhook: WebhookId) -> Publication {
     let new = NewDelivery {
         organization: event.key.organization,
         webhook,
@@ -245,7 +263,7 @@ fn delivery(event: &Routed<'_>, webhook: WebhookId, now: OffsetDateTime) -> Publ
         category: event.message.event.event_type.category(),
         event: event.message.json.clone(),
     };
-    DeliveryMessage::first(new, Round::FIRST, Lane::Fresh, now).publication()
+    DeliveryMessage::first(new, Round::FIRST, Lane::Fresh, event.taken_at).publication()
 }
 
 /// Asks the database until it answers. A batch that is refused is not lost: it waits, unacknowledged, and

@@ -40,8 +40,13 @@ pub struct EventKey {
 }
 
 impl Database {
-    /// Which of these events are in the partitions of today and yesterday: their positions in `keys`.
-    pub async fn logged_events(&self, keys: &[&EventKey], today: Date) -> Result<Vec<usize>, DbError> {
+    /// Which of these events are in the partitions of today and yesterday: their positions in `keys`, and when
+    /// the router took them last.
+    pub async fn logged_events(
+        &self,
+        keys: &[&EventKey],
+        today: Date,
+    ) -> Result<Vec<(usize, OffsetDateTime)>, DbError> {
         let organizations: Vec<Uuid> = keys.iter().map(|key| key.organization.0).collect();
         let sources: Vec<&str> = keys.iter().map(|key| key.source.as_str()).collect();
         let ids: Vec<&str> = keys.iter().map(|key| key.id.as_str()).collect();
@@ -50,20 +55,20 @@ impl Database {
         // Lateral with a limit: an index look-up a key, whatever the planner thinks of the table's size.
         let statement = connection
             .prepare_cached(
-                "SELECT key.position
+                "SELECT key.position, logged.received_at
                  FROM unnest($1::uuid[], $2::text[], $3::text[])
                      WITH ORDINALITY AS key (organization_id, source, id, position)
                  CROSS JOIN LATERAL (
-                     SELECT FROM events
+                     SELECT received_at FROM events
                      WHERE events.day IN ($4, $5)
                        AND events.organization_id = key.organization_id
                        AND events.source = key.source AND events.id = key.id
-                     LIMIT 1) AS logged",
+                     ORDER BY events.day DESC LIMIT 1) AS logged",
             )
             .await?;
         let rows =
             connection.query(&statement, &[&organizations, &sources, &ids, &today, &yesterday]).await?;
-        Ok(rows.iter().map(|row| row.get::<_, i64>(0) as usize - 1).collect())
+        Ok(rows.iter().map(|row| (row.get::<_, i64>(0) as usize - 1, row.get(1))).collect())
     }
 
     /// Logs a batch, making its partition where it is missing. Events that are there already stay as they are.
