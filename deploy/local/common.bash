@@ -109,9 +109,10 @@ listener() {
     [[ -n ${line[9]:-} ]] && echo "${line[9]}"
 }
 
-# Who listens on port $1, as far as this user may know.
+# Who has port $1: one of ours, in the list $2, or who listens there, as far as this user may know.
 port_holder() {
     local fd pid
+    [[ " ${2:-} " != *" $1 "* ]] || { echo "another part of this stack"; return; }
     fd=$(find /proc/[0-9]*/fd -lname "socket:\[$(listener "$1")\]" -print -quit 2>/dev/null || true)
     pid=${fd#/proc/}
     pid=${pid%%/*}
@@ -126,4 +127,20 @@ free_port() {
         [[ " $2 " == *" $port "* ]] || listener "$port" >/dev/null || { echo "$port"; return; }
     done
     die "no free port between $1 and 32767"
+}
+
+# take_port <variable>: the port that the caller named there is ours, and may not be so already (TAKEN).
+take_port() {
+    [[ ${!1} =~ ^[1-9][0-9]{0,4}$ ]] || die "$1=${!1} is not a port"
+    [[ " $TAKEN " != *" ${!1} "* ]] || die "$1=${!1} is taken by another part of this stack; choose another port for one of them"
+    TAKEN+=" ${!1}"
+}
+
+# choose_port <variable> <port>: the first free one from that on, and none of ours (TAKEN).
+choose_port() {
+    local port
+    port=$(free_port "$2" "$TAKEN")
+    [[ $port == "$2" ]] || say "port $2 is taken by $(port_holder "$2" "$TAKEN"); using $port ($1)"
+    printf -v "$1" '%s' "$port"
+    TAKEN+=" $port"
 }

@@ -2,12 +2,14 @@
 //! typed messages and a publisher that awaits confirms. Both reconnect for ever; neither knows what the
 //! messages mean.
 
+pub mod agreed;
 pub mod connection;
 pub mod consumer;
 pub mod publisher;
 mod settle;
 pub mod topology;
 
+pub use agreed::Agreed;
 pub use connection::Broker;
 pub use consumer::{Consumer, Message, Received, Source};
 pub use publisher::{Publication, PublishError, Publisher};

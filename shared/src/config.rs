@@ -173,16 +173,14 @@ impl Common {
                     .map(|_| url.to_owned())
                     .map_err(|error| format!("is not an AMQP URL: {error}"))
             })?,
-            topology: Topology {
-                sender_queues: environment.number(
+            topology: Topology::new(
+                environment.number(
                     "CUEWIRE_SENDER_QUEUES",
                     topology::DEFAULT_SENDER_QUEUES,
                     1..=topology::SHARDS,
                 )?,
-                publishers: environment
-                    .optional("CUEWIRE_PUBLISHERS", PublisherGrant::parse_all)?
-                    .unwrap_or_default(),
-            },
+                environment.optional("CUEWIRE_PUBLISHERS", PublisherGrant::parse_all)?.unwrap_or_default(),
+            ),
             vault: environment.required("CUEWIRE_SECRETS_KEY", Vault::from_base64)?,
             health_listen: environment
                 .listen("CUEWIRE_HEALTH_LISTEN", SocketAddr::from(([0, 0, 0, 0], health_port)))?,

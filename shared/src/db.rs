@@ -12,6 +12,8 @@ pub mod organizations;
 pub mod partitions;
 mod patience;
 pub mod retention;
+#[cfg(test)]
+mod scratch;
 pub mod settings;
 pub mod webhooks;
 

@@ -9,8 +9,9 @@ use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::amqp::Broker;
+use crate::amqp::{Agreed, Broker};
 use crate::config::{Common, ConfigError, Environment, LogFormat};
+use crate::db::settings::SENDER_QUEUES;
 use crate::db::{Database, DbError, until_it_answers};
 use crate::health::{self, Component, Health};
 use crate::metrics;
@@ -20,8 +21,6 @@ use crate::shutdown::Shutdown;
 const BAD_CONFIGURATION: u8 = 2;
 const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// The database's record of how many queues each lane has.
-pub const SENDER_QUEUES: &str = "sender_queues";
 /// The database's record of the fingerprint of the key that seals secrets.
 const SECRETS_KEY: &str = "secrets_key";
 
@@ -48,10 +47,12 @@ impl Context {
     /// A context of this configuration. Connects to nothing yet.
     pub fn new(service: &'static str, common: Common, shutdown: Shutdown) -> Result<Self, DbError> {
         let registry = metrics::registry(service);
+        let database = Database::new(&common.database_url, common.database_connections)?;
+        let topology = Agreed::recorded_in(database.clone(), common.topology.clone());
         Ok(Self {
             service,
-            database: Database::new(&common.database_url, common.database_connections)?,
-            broker: Broker { url: common.amqp_url.clone(), topology: common.topology.clone(), service },
+            database,
+            broker: Broker { url: common.amqp_url.clone(), topology, service },
             health: Health::new(&registry),
             registry,
             common,
@@ -69,7 +70,7 @@ impl Context {
         let Some(prepared) = self.shutdown.run_until_stopped(prepare).await else { return Ok(None) };
         prepared?.map_err(anyhow::Error::msg)?;
         component.up();
-        let watching = watch_database(self.database.clone(), component, self.shutdown.clone());
+        let watching = watch_database(self.broker.topology.clone(), component, self.shutdown.clone());
         self.shutdown.spawn_vital("watch over the database", watching);
         Ok(Some(()))
     }
@@ -94,16 +95,18 @@ impl Context {
                  `api topology apply` changes it for all"
             )));
         }
+        self.broker.topology.read().await?;
         Ok(Ok(()))
     }
 }
 
-async fn watch_database(database: Database, component: Component, shutdown: Shutdown) {
+/// Asks the database now and then whether it is there, by what a service needs to hear soon.
+async fn watch_database(agreed: Agreed, component: Component, shutdown: Shutdown) {
     let watch = async {
         loop {
             tokio::time::sleep(PING_EVERY).await;
             // A database that hangs answers nothing, not even an error.
-            match tokio::time::timeout(PING_TIMEOUT, database.ping()).await {
+            match tokio::time::timeout(PING_TIMEOUT, agreed.read()).await {
                 Ok(Ok(())) => component.up(),
                 Ok(Err(error)) => component.down(&error.to_string()),
                 Err(_) => component.down("the database does not answer"),

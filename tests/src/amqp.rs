@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use async_rs::Runtime;
 use futures_util::future::join_all;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::message::{BasicGetMessage, Delivery};
+use lapin::options::{
+    BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use serde_json::Value;
@@ -132,12 +136,38 @@ impl Amqp {
         Ok(declared.message_count())
     }
 
+    /// Takes the next message of a queue, if there is one, and gives it back, as a consumer that breaks down
+    /// over it does.
+    pub async fn give_back(&self, queue: &str) -> Option<Raw> {
+        let message = self.channel.basic_get(queue.into(), BasicGetOptions::default()).await;
+        let message = message.expect("the queue is there")?;
+        let options = BasicNackOptions { requeue: true, ..Default::default() };
+        message.delivery.nack(options).await.expect("it is given back");
+        Some(raw(message))
+    }
+
+    /// Takes the next message of a queue for good.
+    pub async fn take(&self, queue: &str) -> Option<Raw> {
+        let message = self.channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await;
+        message.expect("the queue is there").map(raw)
+    }
+
+    /// A channel of its own, to do with it what an upstream may try; the first error closes it.
+    pub async fn channel(&self) -> Channel {
+        self.connection.create_channel().await.expect("a channel")
+    }
+
     /// Deletes a queue with all that is in it, as an operator's mistake would.
     pub async fn delete_queue(&self, queue: &str) {
         let channel = self.connection.create_channel().await.expect("a channel");
         let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
         deleted.expect("the queue is there");
     }
+}
+
+fn raw(message: BasicGetMessage) -> Raw {
+    let Delivery { exchange, routing_key, properties, data, .. } = message.delivery;
+    Raw { exchange: exchange.to_string(), routing_key: routing_key.to_string(), properties, body: data }
 }
 
 /// Publishes every event until the broker has confirmed it, whatever becomes of the broker meanwhile.

@@ -13,6 +13,7 @@ pub mod amqp;
 pub mod api;
 mod drain;
 pub mod event;
+pub mod management;
 pub mod organization;
 mod panics;
 mod place;
@@ -26,6 +27,7 @@ pub mod wait;
 
 pub use api::{Client, Reply};
 pub use event::event;
+pub use management::Permissions;
 pub use organization::{Organization, Webhook};
 pub use receiver::{Answer, Receiver, Request};
 pub use running::Service;

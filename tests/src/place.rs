@@ -1,11 +1,11 @@
 //! A place for one test: a vhost and a database that nobody else uses, and that go with it.
 
 use cuewire::db::Database;
-use reqwest::Method;
 use tokio_postgres::NoTls;
 use url::Url;
 use uuid::Uuid;
 
+use crate::management::{Management, PASSWORD, Permissions};
 use crate::servers::{self, OwnServers, Servers};
 use crate::wait::until;
 
@@ -26,7 +26,7 @@ pub(crate) struct Place {
 #[derive(Debug)]
 enum Kind {
     /// Named so, as vhost and as database, on the servers that all share.
-    Shared { name: String },
+    Shared { name: String, management: Management },
     /// Whole servers.
     Own(Box<OwnServers>),
 }
@@ -45,11 +45,13 @@ impl Place {
     pub(crate) async fn shared(schema: Schema) -> Self {
         let servers = servers::shared();
         let name = format!("cuewire_test_{}", Uuid::new_v4().simple());
+        let url = servers.management.clone().expect("vhosts are made where there is an HTTP API");
+        let management = Management::new(url, &name);
         let (database_url, ()) =
-            tokio::join!(create_database(servers, &name, schema), vhost(servers, Method::PUT, &name));
+            tokio::join!(create_database(servers, &name, schema), management.create_vhost());
         let mut amqp = servers.amqp.clone();
         amqp.set_path(&name);
-        Self { amqp_url: amqp.into(), database_url, kind: Kind::Shared { name } }
+        Self { amqp_url: amqp.into(), database_url, kind: Kind::Shared { name, management } }
     }
 
     /// On servers of its own.
@@ -67,18 +69,35 @@ impl Place {
         }
     }
 
+    /// The broker's HTTP API, where the broker is shared.
+    pub(crate) fn management(&self) -> Option<&Management> {
+        match &self.kind {
+            Kind::Own(_) => None,
+            Kind::Shared { management, .. } => Some(management),
+        }
+    }
+
+    /// The URL of a new broker user who may do this.
+    pub(crate) async fn amqp_user(&self, name: &str, permissions: Permissions) -> String {
+        let management = self.management().expect("the broker is shared");
+        let mut url: Url = self.amqp_url.parse().expect("it is a URL");
+        url.set_username(&management.user(name, permissions).await).expect("an AMQP URL has a user");
+        url.set_password(Some(PASSWORD)).expect("an AMQP URL has a password");
+        url.into()
+    }
+
     /// Removes it all.
     pub(crate) async fn remove(self) {
         match self.kind {
             Kind::Own(own) => own.destroy().await,
-            Kind::Shared { name } => {
+            Kind::Shared { name, management } => {
                 let servers = servers::shared();
                 let drop_database = async {
                     let admin = connect(&servers.database).await;
                     let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
                     admin.batch_execute(&drop).await.unwrap();
                 };
-                tokio::join!(drop_database, vhost(servers, Method::DELETE, &name));
+                tokio::join!(drop_database, management.remove_vhost());
             }
         }
     }
@@ -132,12 +151,4 @@ async fn make_template(servers: &Servers) {
 
 async fn migrate(url: &Url) -> Result<(), cuewire::db::DbError> {
     Database::new(url.as_str(), 2)?.migrate().await
-}
-
-async fn vhost(servers: &Servers, method: Method, name: &str) {
-    let mut url = servers.management.clone().expect("vhosts are made where there is an HTTP API");
-    url.set_path(&format!("/api/vhosts/{name}"));
-    let reply = crate::api::http().request(method.clone(), url).header("content-type", "application/json");
-    let reply = reply.send().await.expect("the broker's HTTP API answers");
-    assert!(reply.status().is_success(), "{method} of the vhost {name}: {}", reply.status());
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::amqp::Amqp;
 use crate::api::Client;
+use crate::management::{Management, Permissions};
 use crate::organization::Organization;
 use crate::panics;
 use crate::place::{Place, Schema};
@@ -33,6 +34,8 @@ pub struct Setup {
     processes: bool,
     own_servers: bool,
     empty_database: bool,
+    /// What the services' broker user may do; none: everything.
+    permissions: Option<Permissions>,
 }
 
 impl Default for Setup {
@@ -43,6 +46,7 @@ impl Default for Setup {
             processes: false,
             own_servers: false,
             empty_database: false,
+            permissions: None,
         }
     }
 }
@@ -68,6 +72,13 @@ impl Setup {
         self
     }
 
+    /// The services with a broker user who may do this and no more.
+    #[must_use]
+    pub fn permissions(mut self, permissions: Permissions) -> Self {
+        self.permissions = Some(permissions);
+        self
+    }
+
     /// So many replicas of a service.
     #[must_use]
     pub fn replicas(mut self, service: Service, replicas: usize) -> Self {
@@ -79,6 +90,13 @@ impl Setup {
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Without any replica of any service: the test starts them.
+    #[must_use]
+    pub fn nothing_running(mut self) -> Self {
+        self.replicas = [0; 4];
         self
     }
 
@@ -122,6 +140,8 @@ pub fn test(test: impl AsyncFnOnce(&System)) {
 pub struct System {
     setup: Setup,
     place: Place,
+    /// The services' broker user's.
+    services_amqp_url: String,
     running: Mutex<Vec<Running>>,
     api: std::sync::Mutex<String>,
     amqp: OnceCell<Amqp>,
@@ -135,8 +155,13 @@ impl System {
             (false, true) => Place::shared(Schema::None).await,
             (false, false) => Place::shared(Schema::Migrated).await,
         };
+        let services_amqp_url = match setup.permissions {
+            None => place.amqp_url.clone(),
+            Some(permissions) => place.amqp_user("services", permissions).await,
+        };
         let (running, api) = (Mutex::default(), std::sync::Mutex::default());
-        Self { setup, place, running, api, amqp: OnceCell::new(), database: OnceCell::new() }
+        let (amqp, database) = (OnceCell::new(), OnceCell::new());
+        Self { setup, place, services_amqp_url, running, api, amqp, database }
     }
 
     async fn start_all(&self) {
@@ -185,7 +210,7 @@ impl System {
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut variables: Vec<(String, String)> = [
             ("DATABASE_URL", self.place.database_url.as_str()),
-            ("AMQP_URL", &self.place.amqp_url),
+            ("AMQP_URL", &self.services_amqp_url),
             ("CUEWIRE_OPERATOR_KEY", OPERATOR_KEY),
             ("CUEWIRE_SECRETS_KEY", SECRETS_KEY),
             ("CUEWIRE_ALLOWED_NETWORKS", "127.0.0.0/8,::1/128"),
@@ -210,6 +235,9 @@ impl System {
             Some(())
         })
         .await;
+        if !self.running.lock().await.iter().any(|running| running.service() == Service::Api) {
+            return;
+        }
         until("the API answers", async || {
             let client = self.operator();
             let request = client.request(reqwest::Method::GET, "/openapi.json");
@@ -304,7 +332,17 @@ impl System {
         self.amqp.get_or_init(open).await
     }
 
-    /// The broker's URL.
+    /// The broker's HTTP API; the broker must be the one that tests share.
+    pub fn management(&self) -> &Management {
+        self.place.management().expect("the broker is shared")
+    }
+
+    /// The URL of a new broker user who may do this.
+    pub async fn amqp_user(&self, name: &str, permissions: Permissions) -> String {
+        self.place.amqp_user(name, permissions).await
+    }
+
+    /// The URL of the broker's administrator.
     pub fn amqp_url(&self) -> &str {
         &self.place.amqp_url
     }

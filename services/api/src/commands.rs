@@ -1,7 +1,10 @@
 //! What is done once, by hand or before a roll-out: the schema, and the topology.
 
 use anyhow::Context as _;
-use cuewire::service::{Context, SENDER_QUEUES};
+use cuewire::amqp::topology::Topology;
+use cuewire::config::Common;
+use cuewire::db::settings::{SENDER_QUEUES, SenderQueues};
+use cuewire::service::Context;
 
 /// Brings the database's schema up to date, and makes its partitions.
 pub async fn migrate(context: Context) -> anyhow::Result<()> {
@@ -12,35 +15,31 @@ pub async fn migrate(context: Context) -> anyhow::Result<()> {
 
 /// Declares the topology, and makes `CUEWIRE_SENDER_QUEUES` the number that all services must have.
 ///
-/// The shards are bound to the new queues before the old ones let go of them, so that no delivery is without
-/// a queue; while both have a shard, a delivery may be sent twice.
+/// Services that run follow it: what has its place in a queue is delivered from there. A shard is bound to its
+/// new queue before the old one lets go of it, so that no delivery is without a queue; one that is published in
+/// that millisecond is in both.
 pub async fn apply_topology(context: Context) -> anyhow::Result<()> {
-    let topology = &context.common.topology;
-    let wanted = topology.sender_queues;
-    context.database.migrate().await?;
-    let recorded = context.database.agree(SENDER_QUEUES, &wanted.to_string()).await?;
-    let recorded: u32 = recorded.parse().context("the recorded number of queues")?;
-    let connection = context.broker.connect("topology").await.context("the broker cannot be reached")?;
+    let Context { database, broker, common: Common { topology: configured, .. }, .. } = &context;
+    let wanted = configured.sender_queues;
+    database.migrate().await?;
+    database.agree(SENDER_QUEUES, &wanted.to_string()).await?;
+    let SenderQueues { now: before, most } =
+        database.sender_queues().await?.context("the number of queues is recorded")?;
+    let most = most.max(wanted);
+    let connection = broker.connect("topology").await.context("the broker cannot be reached")?;
     let channel = connection.create_channel().await?;
-    topology.declare(&channel).await.context("the topology could not be declared")?;
-    topology.release(&channel, recorded).await.context("the old queues could not be released")?;
-    context.database.decide(SENDER_QUEUES, &wanted.to_string()).await?;
+    // All queues first: services look for them as soon as the number is on record. The number next: a
+    // service that declares the old one meanwhile finds it, and declares again.
+    let wider = Topology { sender_queues: before, most_sender_queues: most, ..configured.clone() };
+    wider.declare(&channel).await.context("the queues could not be declared")?;
+    database.decide_sender_queues(wanted).await?;
+    let new = Topology { most_sender_queues: most, ..configured.clone() };
+    new.declare(&channel).await.context("the topology could not be declared")?;
     connection.close(200, "declared".into()).await?;
-    tracing::info!(sender_queues = wanted, "the topology is declared");
-    if recorded != wanted {
+    tracing::info!(sender_queues = wanted, before, "the topology is declared");
+    if before != wanted {
         tracing::info!(
-            before = recorded,
-            now = wanted,
-            "start all services again with the new number; services that still run with the old one bind the \
-             old shards again whenever they reconnect, so run this command once more when they are gone"
-        );
-    }
-    if recorded > wanted {
-        tracing::info!(
-            "the queues sender.<lane>.<{wanted} to {}>.v1 get nothing new; what is left in them is delivered by \
-             senders that still run with the old number, so stop those when the queues are empty, and then \
-             delete the queues",
-            recorded - 1
+            "services that run follow within seconds; those that start need CUEWIRE_SENDER_QUEUES={wanted}"
         );
     }
     Ok(())

@@ -37,8 +37,9 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         return Ok(());
     }
     let publisher = Publisher::start(broker.clone(), publishing, shutdown.clone());
-    let source = |queue: &str, prefetch| Source { queue: queue.to_owned(), prefetch };
-    let sources = vec![source(REAPER_DEAD, DEAD_PREFETCH), source(REAPER_UNROUTED, UNROUTED_PREFETCH)];
+    let source = |queue: &str, prefetch| Source { queue: queue.to_owned(), prefetch, number: 0 };
+    let sources =
+        move |_: &_| vec![source(REAPER_DEAD, DEAD_PREFETCH), source(REAPER_UNROUTED, UNROUTED_PREFETCH)];
     let mut consumer =
         Consumer::start(broker.clone(), sources, publisher.clone(), consuming, shutdown.clone());
     let reaper = Reaper {

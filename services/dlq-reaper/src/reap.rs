@@ -76,7 +76,7 @@ impl Reaper {
         Burial {
             message,
             event: Event::from_json(&message.body).ok(),
-            redrive_at: message.redrive.then(|| now + self.redrive_after),
+            redrive_at: message.redrive_unasked.then(|| now + self.redrive_after),
         }
     }
 
@@ -205,7 +205,7 @@ mod tests {
             first: (String::new(), String::new()),
             first_headers: None,
             died_at: None,
-            redrive: false,
+            redrive_unasked: false,
         }
     }
 

@@ -4,7 +4,8 @@
 //! a moment and never waits for the database.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use cuewire::db::changes::{Change, Changes};
 use cuewire::db::{Database, DbError, until_it_answers};
@@ -16,13 +17,22 @@ use uuid::Uuid;
 use crate::matching::Index;
 use crate::metrics::Metrics;
 
+/// Within a second, a newly created organization takes effect, whatever was asked before.
+const ABSENT_FOR: Duration = Duration::from_secs(1);
+/// Names of 64 KiB at most, and mostly of a few bytes.
+const MOST_ABSENT: usize = 10_000;
+
 /// What the router knows of the configuration. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Directory {
     database: Database,
     known: Arc<RwLock<Known>>,
+    absent: Arc<Mutex<Absent>>,
     metrics: Metrics,
 }
+
+/// An organization, with its webhooks.
+pub type Found = (OrganizationId, Arc<Index>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -41,12 +51,12 @@ impl Directory {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(database: Database, metrics: Metrics) -> Self {
-        Self { database, known: Arc::default(), metrics }
+        Self { database, known: Arc::default(), absent: Arc::default(), metrics }
     }
 
     /// The organization of that id or name in the upstream platform, with its webhooks.
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<(OrganizationId, Arc<Index>)> {
+    pub fn find(&self, name: &str) -> Option<Found> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let by_id = || name.parse::<Uuid>().ok().map(OrganizationId);
         let id = known.named.get(name).copied().or_else(by_id)?;
@@ -60,11 +70,28 @@ impl Directory {
         known.organizations.get(&id)?.external_id.clone()
     }
 
-    /// Looks in the database for an organization that is not known here, which may be seconds old.
-    pub async fn look_up(&self, name: &str) -> Result<Option<(OrganizationId, Arc<Index>)>, DbError> {
-        let Some(id) = self.database.organization_named(name).await? else { return Ok(None) };
-        self.reload(id).await?;
-        Ok(self.find(name))
+    /// The organizations of these ids or names, by what was asked for. Those that are not known here, and may
+    /// be seconds old, are looked up in the database, all at once.
+    pub async fn find_all<'a>(&self, names: &HashSet<&'a str>) -> Result<HashMap<&'a str, Found>, DbError> {
+        let mut found: HashMap<&str, Found> =
+            names.iter().filter_map(|name| Some((*name, self.find(name)?))).collect();
+        let unknown: Vec<&str> = {
+            let absent = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            names.iter().copied().filter(|name| !found.contains_key(name) && !absent.has(name, now)).collect()
+        };
+        if unknown.is_empty() {
+            return Ok(found);
+        }
+        self.metrics.look_ups.inc();
+        let asked = Instant::now();
+        for (_, id) in self.database.organizations_named(&unknown).await? {
+            self.reload(id).await?;
+        }
+        found.extend(unknown.iter().filter_map(|name| Some((*name, self.find(name)?))));
+        let mut absent = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
+        absent.note(unknown.into_iter().filter(|name| !found.contains_key(name)), asked);
+        Ok(found)
     }
 
     /// Follows the changes until the service stops. The first makes it load everything; `component` is up
@@ -148,8 +175,76 @@ impl Known {
 
     fn remove(&mut self, id: OrganizationId) {
         let external_id = self.organizations.remove(&id).and_then(|organization| organization.external_id);
-        if let Some(name) = external_id {
+        // It may be another's by now.
+        if let Some(name) = external_id
+            && self.named.get(&name) == Some(&id)
+        {
             self.named.remove(&name);
         }
+    }
+}
+
+/// Names that the database did not know a moment ago: a flood of events that nobody has a right to must not
+/// become a flood of questions.
+#[derive(Debug, Default)]
+struct Absent(HashMap<String, Instant>);
+
+impl Absent {
+    fn has(&self, name: &str, now: Instant) -> bool {
+        self.0.get(name).is_some_and(|asked| now < *asked + ABSENT_FOR)
+    }
+
+    fn note<'a>(&mut self, names: impl Iterator<Item = &'a str>, asked: Instant) {
+        if self.0.len() > MOST_ABSENT {
+            self.0.retain(|_, asked_before| asked < *asked_before + ABSENT_FOR);
+        }
+        if self.0.len() <= MOST_ABSENT {
+            self.0.extend(names.map(|name| (name.to_owned(), asked)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(organizations: &[(OrganizationId, &str)]) -> Known {
+        let mut known = Known::default();
+        for (id, name) in organizations {
+            known.insert(*id, Some((*name).to_owned()), Index::default());
+        }
+        known
+    }
+
+    #[test]
+    fn a_name_that_another_organization_has_taken_stays_with_it_when_the_first_is_removed() {
+        let (first, second) = (OrganizationId::new(), OrganizationId::new());
+        let mut known = known(&[(first, "acme"), (second, "acme")]);
+        known.remove(first);
+        assert_eq!(known.named.get("acme"), Some(&second));
+        known.remove(second);
+        assert_eq!(known.named.get("acme"), None);
+    }
+
+    #[test]
+    fn a_name_is_absent_for_a_second_after_it_was_asked_for() {
+        let (mut absent, asked) = (Absent::default(), Instant::now());
+        absent.note(["acme"].into_iter(), asked);
+        assert!(absent.has("acme", asked) && !absent.has("other", asked));
+        assert!(!absent.has("acme", asked + ABSENT_FOR));
+        absent.note(["acme"].into_iter(), asked + ABSENT_FOR);
+        assert!(absent.has("acme", asked + ABSENT_FOR));
+    }
+
+    #[test]
+    fn a_flood_of_names_is_forgotten_when_it_is_over_and_takes_bounded_room() {
+        let (mut absent, asked) = (Absent::default(), Instant::now());
+        let names: Vec<String> = (0..3 * MOST_ABSENT).map(|name| name.to_string()).collect();
+        for some in names.chunks(MOST_ABSENT / 4) {
+            absent.note(some.iter().map(String::as_str), asked);
+        }
+        assert!(absent.0.len() <= MOST_ABSENT + MOST_ABSENT / 4, "{}", absent.0.len());
+        absent.note(["later"].into_iter(), asked + ABSENT_FOR);
+        assert_eq!(absent.0.len(), 1);
     }
 }

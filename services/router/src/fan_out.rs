@@ -14,13 +14,13 @@ use cuewire::amqp::{Message, Publication, Publisher};
 use cuewire::db::events::{EventKey, LoggedEvent};
 use cuewire::db::{Database, DbError, until_it_answers};
 use cuewire::delivery::Reason;
-use cuewire::ids::{OrganizationId, Round, WebhookId};
+use cuewire::ids::{Round, WebhookId};
 use cuewire::message::delivery::NewDelivery;
 use cuewire::message::{DeliveryMessage, EventMessage};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use time::OffsetDateTime;
 
-use crate::directory::Directory;
+use crate::directory::{Directory, Found};
 use crate::matching::Index;
 use crate::metrics::Metrics;
 
@@ -46,8 +46,29 @@ struct Routed<'a> {
     message: Cow<'a, EventMessage>,
     key: EventKey,
     index: Arc<Index>,
-    /// Whether a repeat of it is sent on purpose, or may be the rest of work that broke off.
-    wanted_again: bool,
+    /// When it was taken; of the rest of work that broke off, when that work began.
+    taken_at: OffsetDateTime,
+    repeat: Repeat,
+}
+
+/// What a repeat of an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// Dropped.
+    Unwanted,
+    /// The broker delivers it again: it may be the rest of work that broke off.
+    Rest,
+    /// Sent on purpose.
+    Wanted,
+}
+
+impl Routed<'_> {
+    /// Gives an event that its publisher did not date the time at which it was taken.
+    fn date(&mut self) {
+        if let Cow::Borrowed(message) = self.message {
+            self.message = message.dated(self.taken_at);
+        }
+    }
 }
 
 impl FanOut {
@@ -68,12 +89,11 @@ impl FanOut {
     }
 
     async fn route(&self, batch: &[Message<EventMessage>]) {
-        let now = OffsetDateTime::now_utc();
         let organizations = self.find_organizations(batch).await;
         let mut routed = Vec::with_capacity(batch.len());
         let mut rejected = Vec::new();
         for message in batch {
-            match self.judge(message, &organizations, now) {
+            match self.judge(message, &organizations) {
                 Ok(event) => routed.push(event),
                 Err(detail) => rejected.push(message.content.buried(Reason::Rejected, detail)),
             }
@@ -83,48 +103,36 @@ impl FanOut {
         let claim = self.drop_repeats(&mut routed).await;
         self.count("repeated", judged - routed.len());
         self.count("routed", routed.len());
+        for event in &mut routed {
+            event.date();
+        }
         let matched: Vec<Vec<WebhookId>> =
             routed.iter().map(|event| event.index.matches(&event.message.event)).collect();
         self.metrics.deliveries.inc_by(matched.iter().map(|webhooks| webhooks.len() as u64).sum());
-        tokio::join!(self.log(&routed, &matched, now), self.publish_all(&routed, &matched, rejected, now));
+        tokio::join!(self.log(&routed, &matched), self.publish_all(&routed, &matched, rejected));
         drop(claim);
     }
 
-    /// The organizations that the batch names, by name. One that is not known is looked up once.
-    async fn find_organizations<'a>(
-        &self,
-        batch: &'a [Message<EventMessage>],
-    ) -> HashMap<&'a str, (OrganizationId, Arc<Index>)> {
-        let mut found = HashMap::new();
+    /// The organizations that the batch names, by name. What is not known is looked up once.
+    async fn find_organizations<'a>(&self, batch: &'a [Message<EventMessage>]) -> HashMap<&'a str, Found> {
         let names: HashSet<&str> =
             batch.iter().filter_map(|message| message.content.event.extension("organization")).collect();
+        let look_up = until_it_answers("events", || self.directory.find_all(&names)).await;
+        let Err(error) = look_up.as_ref() else { return look_up.unwrap_or_default() };
+        tracing::error!(%error, "a batch's organizations cannot be looked up; looking them up one by one");
+        let mut found = HashMap::new();
         for name in names {
-            let organization = match self.directory.find(name) {
-                Some(organization) => Some(organization),
-                None => self.look_up(name).await,
-            };
-            if let Some(organization) = organization {
-                found.insert(name, organization);
-            }
+            let alone = HashSet::from([name]);
+            found.extend(until_it_answers("events", || self.directory.find_all(&alone)).await.unwrap_or_default());
         }
         found
-    }
-
-    /// An organization that is not known yet; none where the database will never say.
-    async fn look_up(&self, name: &str) -> Option<(OrganizationId, Arc<Index>)> {
-        let found = until_it_answers("events", || self.directory.look_up(name)).await;
-        found.unwrap_or_else(|error| {
-            tracing::error!(%error, name, "an organization cannot be looked up");
-            None
-        })
     }
 
     /// Whose event it is; the error is a sentence.
     fn judge<'a>(
         &self,
         message: &'a Message<EventMessage>,
-        organizations: &HashMap<&str, (OrganizationId, Arc<Index>)>,
-        now: OffsetDateTime,
+        organizations: &HashMap<&str, Found>,
     ) -> Result<Routed<'a>, String> {
         let EventMessage { event, exchange, again, .. } = &message.content;
         let name = event.extension("organization").ok_or("the event has no `organization`")?;
@@ -150,27 +158,28 @@ impl FanOut {
             return Err(format!("nobody may publish to the exchange {exchange:?}"));
         }
         Ok(Routed {
-            message: message.content.dated(now),
+            message: Cow::Borrowed(&message.content),
             key: EventKey { organization: *organization, source: event.source.clone(), id: event.id.clone() },
             index: Arc::clone(index),
-            wanted_again: *again || message.redelivered,
+            taken_at: OffsetDateTime::now_utc(),
+            repeat: match (*again, message.redelivered) {
+                (true, _) => Repeat::Wanted,
+                (false, true) => Repeat::Rest,
+                (false, false) => Repeat::Unwanted,
+            },
         })
     }
 
     /// Drops the events that were routed before: those on record, those under way, and the second of two in
-    /// the batch. (A message dropped for one under way may be acknowledged: that one is not yet.)
+    /// the batch. (A message dropped for one under way may be acknowledged: that one is not yet.) The rest of
+    /// work that broke off keeps its time, and with it the day in the key of its attempts.
     async fn drop_repeats<'a>(&'a self, routed: &mut Vec<Routed<'_>>) -> Claim<'a> {
         let claim = self.claim(routed);
-        let fresh: Vec<(usize, &EventKey)> = routed
-            .iter()
-            .enumerate()
-            .filter(|(_, event)| !event.wanted_again)
-            .map(|(at, event)| (at, &event.key))
-            .collect();
-        if fresh.is_empty() {
+        let keys: Vec<&EventKey> =
+            routed.iter().filter(|event| event.repeat != Repeat::Wanted).map(|event| &event.key).collect();
+        if keys.is_empty() {
             return claim;
         }
-        let keys: Vec<&EventKey> = fresh.iter().map(|(_, key)| *key).collect();
         let today = OffsetDateTime::now_utc().date();
         let logged = until_it_answers("events", || self.database.logged_events(&keys, today)).await;
         let logged = logged.unwrap_or_else(|error| {
@@ -178,9 +187,16 @@ impl FanOut {
             tracing::error!(%error, "repeats cannot be looked up");
             Vec::new()
         });
-        let logged: HashSet<usize> = logged.into_iter().map(|position| fresh[position].0).collect();
+        let mut logged: HashMap<usize, OffsetDateTime> = logged.into_iter().collect();
         let mut at = 0..;
-        routed.retain(|_| at.next().is_none_or(|at| !logged.contains(&at)));
+        routed.retain_mut(|event| {
+            let logged_at = match event.repeat {
+                Repeat::Wanted => None,
+                Repeat::Rest | Repeat::Unwanted => at.next().and_then(|at| logged.remove(&at)),
+            };
+            event.taken_at = logged_at.unwrap_or(event.taken_at);
+            logged_at.is_none() || event.repeat == Repeat::Rest
+        });
         claim
     }
 
@@ -193,7 +209,7 @@ impl FanOut {
             if new {
                 claimed.push(event.key.clone());
             }
-            new || event.wanted_again
+            new || event.repeat != Repeat::Unwanted
         });
         Claim { under_way: &self.under_way, claimed }
     }
@@ -205,7 +221,6 @@ impl FanOut {
         routed: &[Routed<'_>],
         matched: &[Vec<WebhookId>],
         rejected: Vec<Publication>,
-        now: OffsetDateTime,
     ) {
         let mut under_way = FuturesUnordered::new();
         for (event, webhooks) in routed.iter().zip(matched) {
@@ -213,7 +228,7 @@ impl FanOut {
                 if under_way.len() == MAX_UNCONFIRMED {
                     under_way.next().await;
                 }
-                under_way.push(self.publish(delivery(event, *webhook, now)));
+                under_way.push(self.publish(delivery(event, *webhook)));
             }
         }
         for dead_letter in rejected {
@@ -228,7 +243,7 @@ impl FanOut {
 
     /// Puts the batch into the event log. An event that the database refuses for good must not hold up the
     /// others: it becomes a dead letter, and has its deliveries all the same.
-    async fn log(&self, routed: &[Routed<'_>], matched: &[Vec<WebhookId>], now: OffsetDateTime) {
+    async fn log(&self, routed: &[Routed<'_>], matched: &[Vec<WebhookId>]) {
         if routed.is_empty() {
             return;
         }
@@ -236,11 +251,11 @@ impl FanOut {
             .iter()
             .zip(matched)
             .map(|(event, webhooks)| LoggedEvent {
-                day: now.date(),
+                day: event.taken_at.date(),
                 organization: event.key.organization,
                 event: &event.message.event,
                 payload: &event.message.json,
-                received_at: now,
+                received_at: event.taken_at,
                 webhooks,
             })
             .collect();
@@ -279,7 +294,7 @@ impl Drop for Claim<'_> {
     }
 }
 
-fn delivery(event: &Routed<'_>, webhook: WebhookId, now: OffsetDateTime) -> Publication {
+fn delivery(event: &Routed<'_>, webhook: WebhookId) -> Publication {
     let new = NewDelivery {
         organization: event.key.organization,
         webhook,
@@ -288,5 +303,5 @@ fn delivery(event: &Routed<'_>, webhook: WebhookId, now: OffsetDateTime) -> Publ
         category: event.message.event.event_type.category(),
         event: event.message.json.clone(),
     };
-    DeliveryMessage::first(new, Round::FIRST, Lane::Fresh, now).publication()
+    DeliveryMessage::first(new, Round::FIRST, Lane::Fresh, event.taken_at).publication()
 }

@@ -53,7 +53,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         Publisher::start(context.broker.clone(), context.health.component("publisher"), publishing.clone());
     let mut events: Consumer<EventMessage> = Consumer::start(
         context.broker.clone(),
-        vec![Source { queue: ROUTER_EVENTS.to_owned(), prefetch: config.prefetch }],
+        move |_| vec![Source { queue: ROUTER_EVENTS.to_owned(), prefetch: config.prefetch, number: 0 }],
         publisher.clone(),
         context.health.component("consumer"),
         context.shutdown.clone(),
@@ -63,7 +63,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         database: context.database.clone(),
         directory,
         publisher,
-        topology: context.broker.topology.clone(),
+        topology: context.common.topology,
         metrics,
         under_way: Mutex::default(),
     });

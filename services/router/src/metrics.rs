@@ -20,6 +20,8 @@ pub struct Metrics {
     pub webhooks: IntGauge,
     /// Organizations.
     pub organizations: IntGauge,
+    /// Questions to the database about organizations that were not known.
+    pub look_ups: IntCounter,
 }
 
 impl Metrics {
@@ -57,6 +59,11 @@ impl Metrics {
                 registry,
                 "cuewire_router_organizations",
                 "Organizations in the directory",
+            ),
+            look_ups: metrics::counter(
+                registry,
+                "cuewire_router_look_ups_total",
+                "Questions to the database about organizations that were not known",
             ),
         }
     }

@@ -23,7 +23,7 @@ use cuewire::ids::WebhookId;
 use tokio::sync::Notify;
 
 use self::line::{Line, NEAREST_PLACE};
-pub use self::room::Room;
+use self::room::Room;
 use crate::metrics::Metrics;
 
 /// A turn that is further away than this is not waited for here.
@@ -54,7 +54,7 @@ pub struct Gate {
 #[derive(Debug)]
 struct Lines {
     by_webhook: HashMap<WebhookId, Line>,
-    /// By the consumer's sources.
+    /// By the numbers of the sources.
     rooms: Vec<Room>,
     opened: usize,
 }
@@ -95,11 +95,23 @@ impl Lines {
 }
 
 impl Gate {
-    /// A gate that knows no webhook yet, before the consumer's sources: their rooms, in the same order.
+    /// A gate that knows no webhook and no queue yet.
     #[must_use]
-    pub fn new(rooms: Vec<Room>, metrics: Metrics) -> Arc<Self> {
-        let lines = Lines { by_webhook: HashMap::new(), rooms, opened: 0 };
+    pub fn new(metrics: Metrics) -> Arc<Self> {
+        let lines = Lines { by_webhook: HashMap::new(), rooms: Vec::new(), opened: 0 };
         Arc::new(Self { lines: Mutex::new(lines), metrics, epoch: Instant::now() })
+    }
+
+    /// The number of the room for a lane's queue `m`, which has this prefetch from now on.
+    pub fn room(&self, lane: Lane, m: u32, prefetch: u16) -> usize {
+        let number = m as usize * Lane::ALL.len() + lane as usize;
+        let mut lines = self.lines();
+        while lines.rooms.len() <= number {
+            let lane = Lane::ALL[lines.rooms.len() % Lane::ALL.len()];
+            lines.rooms.push(Room::new(lane));
+        }
+        lines.rooms[number].resize(prefetch);
+        number
     }
 
     /// Asks for one of the webhook's `slots`, for a delivery that came from this source. Waits while the turn
@@ -275,8 +287,9 @@ mod tests {
 
     /// Before a queue of the fresh and one of the due lane.
     fn gate() -> Arc<Gate> {
-        let rooms = vec![Room::new(Lane::Fresh, 256), Room::new(Lane::Due, 64)];
-        Gate::new(rooms, Metrics::new(&Registry::new()))
+        let gate = Gate::new(Metrics::new(&Registry::new()));
+        assert_eq!((gate.room(Lane::Fresh, 0, 256), gate.room(Lane::Due, 0, 64)), (FRESH, DUE));
+        gate
     }
 
     async fn go(gate: &Arc<Gate>, webhook: WebhookId) -> Permit {

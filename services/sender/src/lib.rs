@@ -18,7 +18,7 @@ mod waiting;
 
 use std::sync::Arc;
 
-use cuewire::amqp::topology::Lane;
+use cuewire::amqp::topology::Topology;
 use cuewire::amqp::{Consumer, Publisher, Source};
 use cuewire::message::DeliveryMessage;
 use cuewire::service::Context;
@@ -27,8 +27,9 @@ use tokio::task::JoinSet;
 use attempt_log::AttemptLog;
 use client::Receivers;
 pub use config::Config;
+use config::Prefetch;
 use deliver::Sender;
-use gate::{Gate, Room};
+use gate::Gate;
 use metrics::Metrics;
 use targets::Targets;
 
@@ -45,21 +46,21 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     let finishing = context.shutdown.later();
     let publisher =
         Publisher::start(context.broker.clone(), context.health.component("publisher"), finishing.clone());
-    let sources = sources(&context, &config);
+    let gate = Gate::new(metrics.clone());
+    let rooms = (Arc::clone(&gate), config.prefetch);
     let mut deliveries: Consumer<DeliveryMessage> = Consumer::start(
         context.broker.clone(),
-        sources.iter().map(|(_, source)| source.clone()).collect(),
+        move |topology| sources(topology, &rooms.0, rooms.1),
         publisher.clone(),
         context.health.component("consumer"),
         context.shutdown.clone(),
     );
     context.health.is_complete();
-    let rooms = sources.iter().map(|(lane, source)| Room::new(*lane, source.prefetch)).collect();
     let sender = Arc::new(Sender {
         database: context.database.clone(),
         publisher,
         targets,
-        gate: Gate::new(rooms, metrics.clone()),
+        gate,
         receivers: Receivers::new(config.guard)?,
         log: AttemptLog::start(context.database.clone(), metrics.clone(), &finishing),
         metrics,
@@ -76,14 +77,15 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The queues of all lanes, each lane's prefetch divided among its queues.
-fn sources(context: &Context, config: &Config) -> Vec<(Lane, Source)> {
-    let topology = &context.broker.topology;
+/// The queues of all lanes, each lane's prefetch divided among those that get deliveries, and each with its
+/// room at the gate.
+fn sources(topology: &Topology, gate: &Gate, prefetch: Prefetch) -> Vec<Source> {
     topology
         .lane_queues()
-        .map(|(lane, _, queue)| {
-            let share = u32::from(config.prefetch.of(lane)).div_ceil(topology.sender_queues);
-            (lane, Source { queue, prefetch: u16::try_from(share).unwrap_or(u16::MAX) })
+        .map(|(lane, m, queue)| {
+            let share = u32::from(prefetch.of(lane)).div_ceil(topology.sender_queues);
+            let prefetch = u16::try_from(share).unwrap_or(u16::MAX);
+            Source { queue, prefetch, number: gate.room(lane, m, prefetch) }
         })
         .collect()
 }

@@ -9,6 +9,7 @@ use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, ErrorKind};
 use rand::RngExt;
 
+use super::agreed::Agreed;
 use super::topology::Topology;
 use crate::health::Component;
 use crate::shutdown::Shutdown;
@@ -19,6 +20,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Two missed beats and a dead peer is noticed.
 const HEARTBEAT_SECONDS: u16 = 10;
+/// AMQP's codes for what a user may not do, and for what is not there.
+const ACCESS_REFUSED: u16 = 403;
+const NOT_FOUND: u16 = 404;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A session of this length makes the next pause short again.
@@ -30,7 +34,7 @@ pub struct Broker {
     /// An `amqp://` or `amqps://` URL with credentials and vhost.
     pub url: String,
     /// What every session declares first.
-    pub topology: Topology,
+    pub topology: Agreed,
     /// Shown by the broker beside each connection.
     pub service: &'static str,
 }
@@ -58,14 +62,20 @@ impl Broker {
             if shutdown.is_stopped() {
                 return;
             }
-            let error =
-                result.err().map_or_else(|| "the session ended".to_owned(), |error| error.to_string());
-            component.down(&error);
             if started.elapsed() > HEALTHY_AFTER {
                 backoff = Backoff::new();
             }
-            let wait = backoff.pause();
-            tracing::warn!(component = component.name(), %error, ?wait, "lost the broker; connecting again");
+            let (name, wait) = (component.name(), backoff.pause());
+            match result {
+                Ok(()) => {
+                    component.down("the session ended");
+                    tracing::info!(component = name, ?wait, "the session ended; connecting again");
+                }
+                Err(error) => {
+                    component.down(&error.to_string());
+                    tracing::warn!(component = name, %error, ?wait, "lost the broker; connecting again");
+                }
+            }
             shutdown.run_until_stopped(tokio::time::sleep(wait)).await;
         }
     }
@@ -78,19 +88,15 @@ impl Broker {
 
     async fn connect_and_declare(&self, purpose: &str) -> lapin::Result<Connection> {
         let connection = self.connect(purpose).await?;
-        let channel = connection.create_channel().await?;
-        match self.topology.declare(&channel).await {
-            Ok(()) => {
-                channel.close(200, "declared".into()).await?;
+        let mut topology = self.topology.current().await;
+        loop {
+            declare_or_check(&connection, &topology).await?;
+            // Changed meanwhile, it would be declared as it was over what it became.
+            let declared = std::mem::replace(&mut topology, self.topology.current().await);
+            if declared == topology {
+                return Ok(connection);
             }
-            Err(error) if is_access_refused(&error) => {
-                let channel = connection.create_channel().await?;
-                self.topology.check(&channel).await?;
-                channel.close(200, "checked".into()).await?;
-            }
-            Err(error) => return Err(error),
         }
-        Ok(connection)
     }
 
     /// Connects, and declares nothing.
@@ -107,12 +113,37 @@ impl Broker {
     }
 }
 
+async fn declare_or_check(connection: &Connection, topology: &Topology) -> lapin::Result<()> {
+    let channel = connection.create_channel().await?;
+    match topology.declare(&channel).await {
+        Ok(()) => channel.close(200, "declared".into()).await,
+        Err(error) if has_code(&error, ACCESS_REFUSED) => {
+            let channel = connection.create_channel().await?;
+            topology.check(&channel).await.map_err(not_declared)?;
+            channel.close(200, "checked".into()).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What an operator has to do where something is missing that the broker's user may not declare.
+fn not_declared(error: lapin::Error) -> lapin::Error {
+    if !has_code(&error, NOT_FOUND) {
+        return error;
+    }
+    std::io::Error::other(format!(
+        "the topology is not declared, and this broker user may not declare it: run `api topology apply` with an \
+         AMQP_URL of one who may ({error})"
+    ))
+    .into()
+}
+
 fn timed_out(what: &str) -> lapin::Error {
     std::io::Error::new(std::io::ErrorKind::TimedOut, what).into()
 }
 
-fn is_access_refused(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == 403)
+fn has_code(error: &lapin::Error, code: u16) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == code)
 }
 
 /// Pauses that grow from 100 ms to 5 s, each with jitter, so that services do not return in step.

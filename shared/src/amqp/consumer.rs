@@ -18,6 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::connection::Broker;
 use super::publisher::{Publication, Publisher};
 use super::settle::{self, Settled};
+use super::topology::Topology;
 use crate::health::Component;
 use crate::shutdown::Shutdown;
 
@@ -31,6 +32,8 @@ pub struct Source {
     pub queue: String,
     /// Unsettled messages at a time: the backpressure.
     pub prefetch: u16,
+    /// What its messages are told apart by.
+    pub number: usize,
 }
 
 /// A message as the broker delivered it.
@@ -63,7 +66,7 @@ pub struct Message<C> {
     pub content: C,
     /// Whether it was delivered before: another may have worked on it.
     pub redelivered: bool,
-    /// Which of the consumer's sources it came from: its place in their order.
+    /// The number of the source that it came from.
     pub source: usize,
     settlement: Settlement,
 }
@@ -140,29 +143,34 @@ pub struct Limits {
 }
 
 impl<C: Content> Consumer<C> {
-    /// Starts consuming `sources`, each by a channel of its own on one connection.
+    /// Starts consuming the `sources` of the topology, each by a channel of its own on one connection. When
+    /// the topology changes, what is under way is finished, and the new sources are consumed.
     #[must_use]
     pub fn start(
         broker: Broker,
-        sources: Vec<Source>,
+        sources: impl Fn(&Topology) -> Vec<Source> + Send + Sync + 'static,
         dead_letters: Publisher,
         component: Component,
         shutdown: Shutdown,
     ) -> Self {
-        let capacity = sources.iter().map(|source| usize::from(source.prefetch)).sum::<usize>().max(1);
-        let (sender, messages) = mpsc::channel(capacity);
+        let capacity =
+            sources(&broker.topology.known()).iter().map(|source| usize::from(source.prefetch)).sum();
+        let (sender, messages) = mpsc::channel(std::cmp::max(capacity, 1));
         let stopping = shutdown.clone();
         let task = shutdown.clone().spawn_vital("consumer", async move {
-            let sources = &sources;
+            let (agreed, sources) = (&broker.topology, &sources);
             broker
                 .supervise(&component, &shutdown, |connection| {
                     let session = Session {
                         messages: sender.clone(),
                         dead_letters: dead_letters.clone(),
-                        shutdown: shutdown.clone(),
+                        ending: shutdown.child(),
                         lost: Shutdown::new(),
                     };
-                    session.run(connection, sources)
+                    async move {
+                        let topology = agreed.known();
+                        session.run(connection, &sources(&topology), agreed.changed_from(&topology)).await
+                    }
                 })
                 .await;
         });
@@ -205,13 +213,28 @@ impl<C: Content> Consumer<C> {
 struct Session<C> {
     messages: mpsc::Sender<Message<C>>,
     dead_letters: Publisher,
-    shutdown: Shutdown,
+    /// Nothing more is taken: the service stops, or the topology has changed.
+    ending: Shutdown,
+    /// What was taken is no longer ours.
     lost: Shutdown,
 }
 
 impl<C: Content> Session<C> {
-    async fn run(self, connection: Connection, sources: &[Source]) -> lapin::Result<()> {
-        let result = self.consume_all(&connection, sources).await;
+    async fn run(
+        self,
+        connection: Connection,
+        sources: &[Source],
+        changed: impl Future<Output = ()>,
+    ) -> lapin::Result<()> {
+        let end_with_change = async {
+            changed.await;
+            self.ending.stop();
+            std::future::pending().await
+        };
+        let result = tokio::select! {
+            result = self.consume_all(&connection, sources) => result,
+            result = end_with_change => result,
+        };
         self.lost.stop();
         // Closing takes with it whatever was neither settled nor taken; a broker that does not answer notices
         // the end by itself.
@@ -219,19 +242,19 @@ impl<C: Content> Session<C> {
         result
     }
 
-    /// Ends with the first queue that fails, or when the service stops and all is settled.
+    /// Ends with the first queue that fails, or when nothing more is taken and all is settled.
     async fn consume_all(&self, connection: &Connection, sources: &[Source]) -> lapin::Result<()> {
         let mut consuming = Vec::new();
-        for (at, source) in sources.iter().enumerate() {
+        for source in sources {
             let channel = connection.create_channel().await?;
             channel.basic_qos(source.prefetch, BasicQosOptions::default()).await?;
-            consuming.push(self.consume(channel, at, source));
+            consuming.push(self.consume(channel, source));
         }
         futures_util::future::try_join_all(consuming).await?;
         Ok(())
     }
 
-    async fn consume(&self, channel: Channel, at: usize, source: &Source) -> lapin::Result<()> {
+    async fn consume(&self, channel: Channel, source: &Source) -> lapin::Result<()> {
         let (settled, settlements) = mpsc::unbounded_channel();
         let queue: Arc<str> = source.queue.as_str().into();
         let mut consumer = channel
@@ -243,12 +266,12 @@ impl<C: Content> Session<C> {
             )
             .await?;
         let cancelled = Shutdown::new();
-        let settling = settle::run(channel.clone(), settlements, self.shutdown.clone(), cancelled.clone());
+        let settling = settle::run(channel.clone(), settlements, self.ending.clone(), cancelled.clone());
         let mut settling = tokio::spawn(settling);
         let mut burying = JoinSet::new();
         loop {
             let next = tokio::select! {
-                () = self.shutdown.stopped() => break,
+                () = self.ending.stopped() => break,
                 next = consumer.next() => next,
                 // It goes on until the session ends; should it not, nothing would be acknowledged any more.
                 _ = &mut settling => return Err(aborted("messages are no longer acknowledged")),
@@ -273,9 +296,10 @@ impl<C: Content> Session<C> {
             match C::decode(&received) {
                 Ok(content) => {
                     let redelivered = received.redelivered;
-                    // Never waits: there is room for the prefetch of all queues. A service that has
-                    // stopped listening drops what it was sent, which returns it.
-                    let message = Message { content, redelivered, source: at, settlement };
+                    // Hardly ever waits: there is room for the prefetch of all queues that there were at
+                    // the start. A service that has stopped listening drops what it was sent, which
+                    // returns it.
+                    let message = Message { content, redelivered, source: source.number, settlement };
                     let _ = self.messages.send(message).await;
                 }
                 Err(dead_letter) => {

@@ -163,6 +163,8 @@ impl Session {
                     session.settle(confirmed)?;
                 }
                 next = handed.recv(), if under_way.len() < MAX_UNCONFIRMED && !blocked => match next {
+                    // Whoever gave up while the broker took nothing will come again.
+                    Some((_, confirm)) if confirm.is_closed() => {}
                     Some((publication, confirm)) => {
                         if under_way.is_empty() {
                             silent_since = Instant::now();

@@ -42,6 +42,9 @@ pub const PUBLISHER_PREFIX: &str = "events.in.";
 pub const SHARDS: u32 = 64;
 /// A crash counts as one delivery for all that was prefetched; a lower limit would bury the innocent.
 const DELIVERY_LIMIT: i64 = 50;
+/// Without a limit RabbitMQ 4 takes 20 and drops the message. It reads -1 as no limit; 3.10 takes -1 too, and
+/// drops at the first return. This is more than anybody looks at a message.
+const NO_DELIVERY_LIMIT: i64 = i32::MAX as i64;
 /// One queue is carried by one core of the broker, and there is more than one.
 pub const DEFAULT_SENDER_QUEUES: u32 = 2;
 
@@ -130,17 +133,25 @@ impl PublisherGrant {
 pub struct Topology {
     /// How many queues each lane has (M): `CUEWIRE_SENDER_QUEUES`.
     pub sender_queues: u32,
+    /// The most that it has ever had. What is left in those above M is consumed, and nothing comes to them.
+    pub most_sender_queues: u32,
     /// The upstreams with exchanges of their own: `CUEWIRE_PUBLISHERS`.
     pub publishers: Vec<PublisherGrant>,
 }
 
 impl Default for Topology {
     fn default() -> Self {
-        Self { sender_queues: DEFAULT_SENDER_QUEUES, publishers: Vec::new() }
+        Self::new(DEFAULT_SENDER_QUEUES, Vec::new())
     }
 }
 
 impl Topology {
+    /// With as many queues in each lane, now and ever.
+    #[must_use]
+    pub fn new(sender_queues: u32, publishers: Vec<PublisherGrant>) -> Self {
+        Self { sender_queues, most_sender_queues: sender_queues, publishers }
+    }
+
     /// The grant of the publisher whose exchange this is.
     #[must_use]
     pub fn grant_of(&self, exchange: &str) -> Option<&PublisherGrant> {
@@ -179,7 +190,7 @@ impl Topology {
             guarded(ROUTER_EVENTS.to_owned()),
             reaped(REAPER_DEAD),
             reaped(REAPER_UNROUTED),
-            Queue { name: PARKING_QUEUE.to_owned(), arguments: Arguments::Plain },
+            Queue { name: PARKING_QUEUE.to_owned(), arguments: Arguments::Kept },
         ];
         queues.extend(self.lane_queues().map(|(_, _, name)| guarded(name)));
         queues.extend(TIERS.iter().map(|tier| Queue {
@@ -191,7 +202,8 @@ impl Topology {
 
     /// Every queue that senders consume, with its lane.
     pub fn lane_queues(&self) -> impl Iterator<Item = (Lane, u32, String)> + '_ {
-        let queues = |lane| (0..self.sender_queues).map(move |m| (lane, m, sender_queue(lane, m)));
+        let most = self.most_sender_queues.max(self.sender_queues);
+        let queues = move |lane| (0..most).map(move |m| (lane, m, sender_queue(lane, m)));
         Lane::ALL.into_iter().flat_map(queues)
     }
 
@@ -296,20 +308,6 @@ impl Topology {
         }
         Ok(())
     }
-
-    /// Takes the shards from the queues that a larger number of them had. The queues stay, until senders
-    /// of that number have emptied them.
-    pub async fn release(&self, channel: &Channel, old_sender_queues: u32) -> lapin::Result<()> {
-        let old = Self { sender_queues: old_sender_queues, publishers: Vec::new() };
-        let gone = |binding: &Binding| !self.lane_queues().any(|(_, _, queue)| queue == binding.destination);
-        let bindings: Vec<_> = old
-            .queue_bindings()
-            .into_iter()
-            .filter(|binding| binding.source == DELIVERIES)
-            .filter(gone)
-            .collect();
-        unbind(channel, &bindings).await
-    }
 }
 
 async fn unbind(channel: &Channel, bindings: &[Binding]) -> lapin::Result<()> {
@@ -354,8 +352,8 @@ pub struct Queue {
 /// What a queue is declared with, besides its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arguments {
-    /// Nothing more.
-    Plain,
+    /// Kept, however often somebody looks at it.
+    Kept,
     /// What is delivered too often goes to `dead` as poison; nothing is dropped.
     Guarded,
     /// The same for the reaper's own queues, which cannot bury what they cannot take.
@@ -369,7 +367,7 @@ impl Arguments {
     #[must_use]
     pub fn dead_letter_exchange(self) -> Option<&'static str> {
         match self {
-            Self::Plain => None,
+            Self::Kept => None,
             Self::Guarded => Some(DEAD),
             Self::Reaped => Some(PARKING),
             Self::Delayed(_) => Some(DELIVERIES),
@@ -380,11 +378,13 @@ impl Arguments {
     #[must_use]
     pub fn table(self) -> Vec<(&'static str, AMQPValue)> {
         let mut table = vec![("x-queue-type", text("quorum"))];
-        let Some(exchange) = self.dead_letter_exchange() else { return table };
-        // At least once, or the broker would drop what it cannot pass on; it demands reject-publish.
-        table.push(("x-dead-letter-exchange", text(exchange)));
-        table.push(("x-dead-letter-strategy", text("at-least-once")));
-        table.push(("x-overflow", text("reject-publish")));
+        if let Some(exchange) = self.dead_letter_exchange() {
+            // At least once, or the broker would drop what it cannot pass on; it demands reject-publish.
+            table.push(("x-dead-letter-exchange", text(exchange)));
+            table.push(("x-dead-letter-strategy", text("at-least-once")));
+            table.push(("x-overflow", text("reject-publish")));
+        }
+        let limit = |limit| ("x-delivery-limit", AMQPValue::LongLongInt(limit));
         match self {
             Self::Delayed(delay) => {
                 let ttl_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
@@ -393,11 +393,10 @@ impl Arguments {
             Self::Guarded => {
                 let key = format!("unknown.{}", Reason::Poison.as_str());
                 table.push(("x-dead-letter-routing-key", text(&key)));
-                table.push(("x-delivery-limit", AMQPValue::LongLongInt(DELIVERY_LIMIT)));
+                table.push(limit(DELIVERY_LIMIT));
             }
-            Self::Reaped | Self::Plain => {
-                table.push(("x-delivery-limit", AMQPValue::LongLongInt(DELIVERY_LIMIT)));
-            }
+            Self::Reaped => table.push(limit(DELIVERY_LIMIT)),
+            Self::Kept => table.push(limit(NO_DELIVERY_LIMIT)),
         }
         table
     }
@@ -460,10 +459,7 @@ mod tests {
     use super::*;
 
     fn topology() -> Topology {
-        Topology {
-            sender_queues: 3,
-            publishers: PublisherGrant::parse_all("dolby=feeds,media@acme; other = encoding").unwrap(),
-        }
+        Topology::new(3, PublisherGrant::parse_all("dolby=feeds,media@acme; other = encoding").unwrap())
     }
 
     #[test]
@@ -491,8 +487,8 @@ mod tests {
 
     #[test]
     fn every_shard_of_every_lane_is_bound_to_one_queue_and_unbound_from_the_others() {
-        for sender_queues in [1, 2, 3, 64] {
-            let topology = Topology { sender_queues, publishers: Vec::new() };
+        for (sender_queues, most_sender_queues) in [(1, 1), (2, 2), (3, 3), (64, 64), (2, 5), (1, 64)] {
+            let topology = Topology { most_sender_queues, ..Topology::new(sender_queues, Vec::new()) };
             for lane in Lane::ALL {
                 for shard in 0..SHARDS {
                     let key = shard_pattern(lane, shard);
@@ -500,7 +496,7 @@ mod tests {
                         bindings.into_iter().filter(|binding| binding.routing_key == key).count()
                     };
                     assert_eq!(of(topology.queue_bindings()), 1);
-                    assert_eq!(of(topology.stale_bindings()), sender_queues as usize - 1);
+                    assert_eq!(of(topology.stale_bindings()), most_sender_queues as usize - 1);
                 }
             }
         }

@@ -40,8 +40,13 @@ pub struct EventKey {
 }
 
 impl Database {
-    /// Which of these events are in the partitions of today and yesterday: their positions in `keys`.
-    pub async fn logged_events(&self, keys: &[&EventKey], today: Date) -> Result<Vec<usize>, DbError> {
+    /// Which of these events are in the partitions of today and yesterday: their positions in `keys`, and when
+    /// the router took them last.
+    pub async fn logged_events(
+        &self,
+        keys: &[&EventKey],
+        today: Date,
+    ) -> Result<Vec<(usize, OffsetDateTime)>, DbError> {
         let organizations: Vec<Uuid> = keys.iter().map(|key| key.organization.0).collect();
         let sources: Vec<&str> = keys.iter().map(|key| key.source.as_str()).collect();
         let ids: Vec<&str> = keys.iter().map(|key| key.id.as_str()).collect();
@@ -50,20 +55,20 @@ impl Database {
         // Lateral with a limit: an index look-up a key, whatever the planner thinks of the table's size.
         let statement = connection
             .prepare_cached(
-                "SELECT key.position
+                "SELECT key.position, logged.received_at
                  FROM unnest($1::uuid[], $2::text[], $3::text[])
                      WITH ORDINALITY AS key (organization_id, source, id, position)
                  CROSS JOIN LATERAL (
-                     SELECT FROM events
+                     SELECT received_at FROM events
                      WHERE events.day IN ($4, $5)
                        AND events.organization_id = key.organization_id
                        AND events.source = key.source AND events.id = key.id
-                     LIMIT 1) AS logged",
+                     ORDER BY events.day DESC LIMIT 1) AS logged",
             )
             .await?;
         let rows =
             connection.query(&statement, &[&organizations, &sources, &ids, &today, &yesterday]).await?;
-        Ok(rows.iter().map(|row| row.get::<_, i64>(0) as usize - 1).collect())
+        Ok(rows.iter().map(|row| (row.get::<_, i64>(0) as usize - 1, row.get(1))).collect())
     }
 
     /// Logs a batch, making its partition where it is missing. Events that are there already stay as they are.
@@ -128,4 +133,36 @@ impl Database {
 fn uuid_array(webhooks: &[WebhookId]) -> String {
     let ids: Vec<String> = webhooks.iter().map(ToString::to_string).collect();
     format!("{{{}}}", ids.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::partitions::today;
+    use super::super::scratch::{self, Scratch};
+    use super::*;
+
+    #[test]
+    fn a_partition_that_is_missing_is_made_by_whoever_logs_an_event() {
+        scratch::test(async |scratch| {
+            let json = br#"{"id":"1","source":"s","type":"a.b"}"#;
+            let event = Event::from_json(&json.as_slice().into()).unwrap();
+            let on = |days: i64| LoggedEvent {
+                day: today() + time::Duration::days(days),
+                organization: OrganizationId::new(),
+                event: &event,
+                payload: json,
+                received_at: OffsetDateTime::now_utc(),
+                webhooks: &[],
+            };
+            // Over days that have their partition and days that have not, by several routers at once.
+            let batches: Vec<_> = (0..4).map(|_| [on(0), on(40), on(41), on(-10)]).collect();
+            let logging = batches.iter().map(|batch| scratch.database.log_events(batch));
+            for logged in futures_util::future::join_all(logging).await {
+                logged.unwrap();
+            }
+            assert_eq!(scratch.count("events").await, 16);
+            let attached = scratch.attached("events").await;
+            assert!(attached.contains(&Scratch::partition("events", 41)), "{attached:?}");
+        });
+    }
 }

@@ -110,15 +110,25 @@ impl Database {
         Ok(deleted > 0)
     }
 
-    /// The organization that an event's `organization` names: by its id, or by its name in the upstream
-    /// platform (which is never a UUID).
-    pub async fn organization_named(&self, name: &str) -> Result<Option<OrganizationId>, DbError> {
+    /// The organizations that events name: by their ids, or by their names in the upstream platform (which are
+    /// never UUIDs). By what was asked for.
+    pub async fn organizations_named(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<(String, OrganizationId)>, DbError> {
+        let ids: Vec<Option<Uuid>> = names.iter().map(|name| name.parse().ok()).collect();
         let connection = self.connection().await?;
         let statement = connection
-            .prepare_cached("SELECT id FROM organizations WHERE external_id = $1 OR id = $2")
+            .prepare_cached(
+                "SELECT asked.name, coalesce(named.id, known.id)
+                 FROM unnest($1::text[], $2::uuid[]) AS asked (name, id)
+                 LEFT JOIN organizations AS named ON named.external_id = asked.name
+                 LEFT JOIN organizations AS known ON known.id = asked.id
+                 WHERE coalesce(named.id, known.id) IS NOT NULL",
+            )
             .await?;
-        let row = connection.query_opt(&statement, &[&name, &name.parse::<Uuid>().ok()]).await?;
-        Ok(row.map(|row| OrganizationId(row.get(0))))
+        let rows = connection.query(&statement, &[&names, &ids]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), OrganizationId(row.get(1)))).collect())
     }
 
     /// Every organization with its name in the upstream platform.
@@ -147,5 +157,30 @@ fn read_organization(row: &Row) -> Organization {
         external_id: row.get("external_id"),
         created_at: row.get("created_at"),
         updated_at: row.get("updated_at"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scratch;
+    use super::*;
+
+    #[test]
+    fn organizations_are_found_by_id_and_by_name_many_at_once() {
+        scratch::test(async |scratch| {
+            let ids = [OrganizationId::new(), OrganizationId::new()];
+            for (id, name) in ids.iter().zip([None, Some("acme")]) {
+                let insert = "INSERT INTO organizations (id, name, external_id) VALUES ($1, '', $2)";
+                scratch.client.execute(insert, &[&id.0, &name]).await.unwrap();
+            }
+            let asked = [ids[0].to_string(), ids[1].to_string(), "acme".to_owned()];
+            let unknown = OrganizationId::new().to_string();
+            let all: Vec<&str> = asked.iter().map(String::as_str).chain(["nobody", "", &unknown]).collect();
+            let mut found = scratch.database.organizations_named(&all).await.unwrap();
+            let mut expected: Vec<_> = asked.into_iter().zip([ids[0], ids[1], ids[1]]).collect();
+            found.sort_by_key(|(name, _)| name.clone());
+            expected.sort_by_key(|(name, _)| name.clone());
+            assert_eq!(found, expected);
+        });
     }
 }

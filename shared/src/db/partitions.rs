@@ -90,7 +90,7 @@ impl Partition {
     }
 }
 
-fn partition_name(table: &str, day: Date) -> String {
+pub(super) fn partition_name(table: &str, day: Date) -> String {
     format!("{table}_{:04}{:02}{:02}", day.year(), u8::from(day.month()), day.day())
 }
 
@@ -188,6 +188,7 @@ mod tests {
     use time::macros::date;
 
     use super::*;
+    use crate::db::scratch::{self, Scratch};
 
     const TODAY: Date = date!(2026 - 01 - 31);
 
@@ -219,5 +220,44 @@ mod tests {
         let kept = [partition("events", TODAY, Attached), partition("attempts", TODAY, Detached)];
         let all = [begun, old[0], old[1], kept[0], kept[1]];
         assert_eq!(to_remove(all.to_vec(), TODAY), [begun, old[0], old[1]]);
+    }
+
+    #[test]
+    fn partitions_are_made_ahead_for_every_table_while_others_write() {
+        scratch::test(async |scratch| {
+            let Scratch { database, client, .. } = scratch;
+            assert_eq!(database.partition_days_ahead().await.unwrap(), DAYS_AHEAD);
+            for (table, indexes) in TABLES {
+                let attached = scratch.attached(table).await;
+                let expected: Vec<String> =
+                    (-1..=DAYS_AHEAD).map(|ahead| Scratch::partition(table, ahead)).collect();
+                assert_eq!(attached, expected);
+                let of_a_partition = format!("pg_indexes WHERE tablename = '{}'", expected[0]);
+                assert_eq!(scratch.count(&of_a_partition).await, 1 + indexes.len() as i64);
+            }
+            // A writer holds its lock on every table until it commits.
+            client
+                .batch_execute("BEGIN; LOCK TABLE events, attempts, delivery_stats IN ROW EXCLUSIVE MODE")
+                .await
+                .unwrap();
+            let far = today() + time::Duration::days(30);
+            database.ensure_partitions_of(far).await.unwrap();
+            client.batch_execute("COMMIT").await.unwrap();
+            assert_eq!(scratch.attached("events").await.len(), DAYS_AHEAD as usize + 3);
+        });
+    }
+
+    #[test]
+    fn processes_that_make_the_same_partitions_at_once_do_not_collide() {
+        scratch::test(async |scratch| {
+            let day = today() + time::Duration::days(40);
+            let making = (0..8).map(|_| scratch.database.ensure_partitions_of(day));
+            for made in futures_util::future::join_all(making).await {
+                made.unwrap();
+            }
+            for (table, _) in TABLES {
+                assert!(scratch.attached(table).await.contains(&Scratch::partition(table, 40)));
+            }
+        });
     }
 }

@@ -83,3 +83,169 @@ impl std::fmt::Debug for Retention {
         f.write_str("Retention")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::partitions::today;
+    use super::super::scratch::{self, Scratch};
+    use super::*;
+
+    /// Longer than any of this takes, and shorter than a statement may.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn days_ago(days: i64) -> Date {
+        today() - time::Duration::days(days)
+    }
+
+    async fn begin(scratch: &Scratch) -> Retention {
+        scratch.database.begin_retention().await.unwrap().expect("nobody else is at it")
+    }
+
+    /// Partitions of the days so long ago, each with a row.
+    async fn old_events(scratch: &Scratch, days: &[i64]) {
+        for days in days {
+            let day = days_ago(*days);
+            scratch.database.ensure_partitions_of(day).await.unwrap();
+            let insert = format!(
+                "INSERT INTO events VALUES ('{day}', gen_random_uuid(), 's', 'i', 'a.b', 'a', NULL, now(), '', '{{}}')"
+            );
+            scratch.client.batch_execute(&insert).await.unwrap();
+        }
+    }
+
+    async fn exists(scratch: &Scratch, table: &str) -> bool {
+        scratch.count(&format!("pg_class WHERE relname = '{table}'")).await == 1
+    }
+
+    #[test]
+    fn old_partitions_are_dropped_and_the_others_stay() {
+        scratch::test(async |scratch| {
+            old_events(scratch, &[40, 31, 30]).await;
+            let retention = begin(scratch).await;
+            let old = retention.old_partitions(days_ago(30)).await.unwrap();
+            // Of each of the three tables.
+            assert_eq!(old.len(), 6);
+            for partition in &old {
+                retention.remove(partition).await.unwrap();
+            }
+            assert_eq!(scratch.count("events").await, 1);
+            for (days, stays) in [(40, false), (31, false), (30, true), (0, true)] {
+                assert_eq!(exists(scratch, &Scratch::partition("events", -days)).await, stays, "{days} days");
+            }
+            assert!(retention.old_partitions(days_ago(30)).await.unwrap().is_empty());
+        });
+    }
+
+    #[test]
+    fn a_detachment_that_was_interrupted_is_finished_by_the_next_run_before_any_other() {
+        scratch::test(async |scratch| {
+            old_events(scratch, &[40, 39]).await;
+            let (younger, older) = (Scratch::partition("events", -39), Scratch::partition("events", -40));
+            // A reader of the younger one, whose transaction the detachment must wait for.
+            let reader = scratch.connect().await;
+            reader.batch_execute(&format!("BEGIN; SELECT FROM {younger}")).await.unwrap();
+            let interrupted = begin(scratch).await;
+            let pid: i32 = interrupted.0.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+            let old = interrupted.old_partitions(days_ago(30)).await.unwrap();
+            let partition = *old.iter().find(|it| it.table == "events" && it.day == days_ago(39)).unwrap();
+            let removing = tokio::spawn(async move { interrupted.remove(&partition).await });
+            let pending = format!("pg_inherits WHERE inhdetachpending AND inhrelid = '{younger}'::regclass");
+            tokio::time::timeout(PATIENCE, async { while scratch.count(&pending).await == 0 {} })
+                .await
+                .unwrap();
+            // What a crash of the reaper, or of its connection, does.
+            scratch.client.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
+            removing.await.unwrap().expect_err("its connection was ended");
+            assert_eq!(scratch.count(&pending).await, 1, "it is neither attached nor detached");
+            reader.batch_execute("COMMIT").await.unwrap();
+
+            let retention = begin(scratch).await;
+            let old = retention.old_partitions(days_ago(30)).await.unwrap();
+            assert_eq!((old[0].table, old[0].day), ("events", days_ago(39)));
+            for partition in &old {
+                retention.remove(partition).await.unwrap();
+            }
+            assert!(!exists(scratch, &younger).await && !exists(scratch, &older).await);
+        });
+    }
+
+    #[test]
+    fn a_partition_that_was_detached_and_not_dropped_is_dropped_by_the_next_run() {
+        scratch::test(async |scratch| {
+            old_events(scratch, &[40]).await;
+            let name = Scratch::partition("events", -40);
+            let detach = format!("ALTER TABLE events DETACH PARTITION {name}");
+            scratch.client.batch_execute(&detach).await.unwrap();
+            let retention = begin(scratch).await;
+            for partition in retention.old_partitions(days_ago(30)).await.unwrap() {
+                retention.remove(&partition).await.unwrap();
+            }
+            assert!(!exists(scratch, &name).await);
+        });
+    }
+
+    #[test]
+    fn one_process_at_a_time_removes_and_the_next_may_when_its_connection_ends() {
+        scratch::test(async |scratch| {
+            let first = begin(scratch).await;
+            assert!(scratch.database.begin_retention().await.unwrap().is_none());
+            drop(first);
+            let again = async {
+                loop {
+                    if let Some(retention) = scratch.database.begin_retention().await.unwrap() {
+                        return retention;
+                    }
+                }
+            };
+            tokio::time::timeout(PATIENCE, again).await.expect("the lock goes with the connection");
+        });
+    }
+
+    #[test]
+    fn old_rows_are_deleted_in_steps_without_waiting_for_those_that_others_have_locked() {
+        scratch::test(async |scratch| {
+            let now = OffsetDateTime::now_utc();
+            let letters = "INSERT INTO dead_letters (id, reason, detail, category, payload, exchange, routing_key, created_at)
+                SELECT gen_random_uuid(), 'gone', '', 'a', '', '', '', now() - age
+                FROM generate_series(1, $1::int), (SELECT $2::int * interval '1 day' AS age) AS aged";
+            // Two steps and a half.
+            let old = i32::try_from(ROWS_AT_A_TIME * 5 / 2).unwrap();
+            scratch.client.execute(letters, &[&old, &91]).await.unwrap();
+            scratch.client.execute(letters, &[&3, &89]).await.unwrap();
+            let other = scratch.connect().await;
+            let lock = "BEGIN; SELECT FROM dead_letters ORDER BY created_at LIMIT 1 FOR UPDATE";
+            other.batch_execute(lock).await.unwrap();
+            let retention = begin(scratch).await;
+            let before = now - time::Duration::days(90);
+            assert_eq!(
+                retention.delete_dead_letters(before).await.unwrap(),
+                u64::from(old.unsigned_abs()) - 1
+            );
+            other.batch_execute("COMMIT").await.unwrap();
+            assert_eq!(retention.delete_dead_letters(before).await.unwrap(), 1);
+            assert_eq!(scratch.count("dead_letters").await, 3);
+        });
+    }
+
+    #[test]
+    fn old_changes_and_secrets_that_have_long_expired_are_deleted() {
+        scratch::test(async |scratch| {
+            let rows = "
+                INSERT INTO organizations (id, name) VALUES (gen_random_uuid(), 'o');
+                INSERT INTO webhooks (id, organization_id, name, url, format, signature, max_in_flight, timeout_ms)
+                    SELECT gen_random_uuid(), id, '', '', '', 'v1', 1, 1 FROM organizations;
+                INSERT INTO secrets (id, webhook_id, sealed, expires_at)
+                    SELECT gen_random_uuid(), id, '', expires_at
+                    FROM webhooks, (VALUES (NULL), (now() - interval '25 h'), (now() - interval '23 h'),
+                                           (now() + interval '1 h')) AS secrets (expires_at);
+                UPDATE changes SET changed_at = now() - interval '25 h' WHERE seq <= 2;";
+            scratch.client.batch_execute(rows).await.unwrap();
+            let changes = scratch.count("changes").await;
+            let (retention, now) = (begin(scratch).await, OffsetDateTime::now_utc());
+            assert_eq!(retention.delete_changes(now).await.unwrap(), 2);
+            assert_eq!(scratch.count("changes").await, changes - 2);
+            assert_eq!(retention.delete_expired_secrets(now).await.unwrap(), 1);
+            assert_eq!(scratch.count("secrets").await, 3);
+        });
+    }
+}

@@ -55,7 +55,7 @@ pub struct DeadMessage {
     pub died_at: Option<OffsetDateTime>,
     /// Whether it is to be sent again without being asked for: the broker gave it up for having been
     /// delivered too often, which is no proof against it, and that has not happened to it before.
-    pub redrive: bool,
+    pub redrive_unasked: bool,
 }
 
 /// Which delivery failed.
@@ -95,7 +95,7 @@ impl DeadMessage {
             first: (first.exchange, first.routing_key),
             first_headers: None,
             died_at: None,
-            redrive: false,
+            redrive_unasked: false,
         }
     }
 
@@ -115,7 +115,7 @@ impl DeadMessage {
             first: (message.exchange.clone(), event_type.to_string()),
             first_headers: None,
             died_at: None,
-            redrive: false,
+            redrive_unasked: false,
         }
     }
 
@@ -139,7 +139,7 @@ impl DeadMessage {
             first: (received.exchange.clone(), received.routing_key.clone()),
             first_headers: headers.0.map(|table| headers_json(table, MAX_FIRST_HEADERS_BYTES)),
             died_at: None,
-            redrive: false,
+            redrive_unasked: false,
         }
     }
 
@@ -203,7 +203,7 @@ impl DeadMessage {
             first: (text(FIRST_EXCHANGE)?.unwrap_or_default(), text(FIRST_ROUTING_KEY)?.unwrap_or_default()),
             first_headers: text(FIRST_HEADERS)?,
             died_at: headers.optional_time(DIED_AT)?,
-            redrive: false,
+            redrive_unasked: false,
         })
     }
 }

@@ -130,19 +130,34 @@ fn stray_amqp_properties_of_an_event_are_ignored_and_not_passed_on() {
 }
 
 #[test]
-fn an_event_that_its_publisher_lets_expire_in_the_queue_is_kept_as_a_dead_letter() {
-    Setup::default().replicas(Service::Router, 0).run(async |system| {
-        let event = cuewire_tests::event("a.b", "acme");
+fn an_event_that_its_publisher_lets_expire_in_the_queue_is_a_dead_letter_that_is_sent_again_by_itself() {
+    let setup = Setup::default().variable("CUEWIRE_REDRIVE_AFTER", "1s");
+    setup.run(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).create().await;
+        system.stop(Service::Router).await;
+        let event = organization.event("a.b");
         let short_lived = Raw::event(&event).properties(|properties| properties.with_expiration("1".into()));
-        system.amqp().await.publish_raw(&short_lived).await.unwrap();
-        let operator = system.operator();
-        let letter = until("it is a dead letter", async || {
-            let letters = operator.get("/v1/dead-letters").await.expect(200);
-            letters["data"].as_array().unwrap().first().cloned()
+        let amqp = system.amqp().await;
+        amqp.publish_raw(&short_lived).await.unwrap();
+        let letter = organization.dead_letters(1).await.remove(0);
+        let path = format!("/v1/dead-letters/{}", letter["id"].as_str().unwrap());
+        let letter = organization.admin.get(&path).await.expect(200);
+        assert_eq!(letter["event"]["id"], event["id"]);
+        assert!(letter["detail"].as_str().unwrap().contains("expire"), "{letter}");
+
+        until("it is sent again", async || {
+            (amqp.depth("router.events.v1").await.unwrap() == 1).then_some(())
         })
         .await;
-        let path = format!("/v1/dead-letters/{}", letter["id"].as_str().unwrap());
-        assert_eq!(operator.get(&path).await.expect(200)["event"]["id"], event["id"]);
+        // Nothing that was asked for the first time is asked for again: it waits as long as it must.
+        let again = amqp.give_back("router.events.v1").await.expect("it is there");
+        assert_eq!(again.properties.expiration(), &None);
+        system.start(Service::Router).await;
+        assert_eq!(receiver.wait_for(1).await[0].event_id(), id(&event));
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 1);
     });
 }
 

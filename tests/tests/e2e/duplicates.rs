@@ -3,7 +3,7 @@
 use cuewire_tests::amqp::Raw;
 use cuewire_tests::event::id;
 use cuewire_tests::system::test;
-use cuewire_tests::{Receiver, Service, Setup};
+use cuewire_tests::{Receiver, Service, Setup, until};
 use lapin::types::{AMQPValue, FieldTable};
 
 #[test]
@@ -82,6 +82,40 @@ fn a_publisher_with_an_exchange_of_its_own_cannot_ask_for_a_repeat() {
         headers.insert("cuewire-again".into(), AMQPValue::LongString("true".into()));
         let again = Raw::event(&event).to("events.in.encoder").properties(|it| it.with_headers(headers));
         amqp.publish_raw(&again).await.unwrap();
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 1);
+    });
+}
+
+#[test]
+fn an_event_that_is_routed_again_after_midnight_keeps_the_day_of_its_attempts() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).create().await;
+        let (amqp, database) = (system.amqp().await, system.database().await);
+        // What a router leaves that breaks off a moment before midnight: the event on record, and its message
+        // in the queue, delivered once.
+        system.stop(Service::Router).await;
+        let event = organization.event("a.b");
+        amqp.publish(&event).await;
+        let insert = format!(
+            "INSERT INTO events
+             SELECT day, '{}', '/tests', '{}', 'a.b', 'a', NULL, (day + 1)::timestamp AT TIME ZONE 'utc' - interval '1 ms',
+                    convert_to('{event}', 'utf8'), '{{{}}}'
+             FROM (SELECT (now() AT TIME ZONE 'utc')::date - 1) AS yesterday (day)",
+            organization.id,
+            id(&event),
+            webhook.id,
+        );
+        database.batch_execute(&insert).await.unwrap();
+        until("the message has been delivered once", async || amqp.give_back("router.events.v1").await).await;
+        system.start(Service::Router).await;
+        organization.delivery(id(&event), &webhook, "delivered").await;
+        let days = "SELECT attempts.day = events.day AND events.day < (now() AT TIME ZONE 'utc')::date
+                    FROM events, attempts";
+        let days: bool = database.query_one(days, &[]).await.unwrap().get(0);
+        assert!(days, "one record of the event, and its attempt on the same day");
         system.stop_all().await;
         assert_eq!(receiver.count(), 1);
     });

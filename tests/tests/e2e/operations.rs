@@ -165,3 +165,23 @@ fn a_message_that_was_not_understood_is_shown_to_the_operator_whole() {
         let _ = operator.get(&path).await.problem(404);
     });
 }
+
+#[test]
+fn a_partition_that_is_missing_today_is_made_by_router_and_sender() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).create().await;
+        let database = system.database().await;
+        for table in ["events", "attempts", "delivery_stats"] {
+            let today = "SELECT to_char(now() AT TIME ZONE 'utc', 'YYYYMMDD')";
+            let today: String = database.query_one(today, &[]).await.unwrap().get(0);
+            database.batch_execute(&format!("DROP TABLE {table}_{today}")).await.unwrap();
+        }
+        let event = organization.event("a.b");
+        system.amqp().await.publish(&event).await;
+        organization.delivery(id(&event), &webhook, "delivered").await;
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 1);
+    });
+}

@@ -1,9 +1,11 @@
 //! Two organizations that cannot see each other, on every route that the API says it has.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
+use cuewire_tests::event::id;
 use cuewire_tests::system::test;
-use cuewire_tests::{Answer, Client, Organization, Receiver, Reply, System};
+use cuewire_tests::{Answer, Client, Organization, Receiver, Reply, Service, System, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -208,5 +210,32 @@ fn the_same_event_id_in_two_organizations_shows_each_its_own() {
             let other = if whose == "mine" { "theirs" } else { "\"mine\"" };
             assert!(!shown.to_string().contains(other), "{shown}");
         }
+    });
+}
+
+#[test]
+fn a_flood_of_events_of_unknown_organizations_asks_the_database_seldom_and_none_is_lost() {
+    test(async |system| {
+        let flood: Vec<_> =
+            (0..1_000).map(|n| cuewire_tests::event("a.b", &format!("ghost-{}", n % 7))).collect();
+        let began = Instant::now();
+        system.amqp().await.publish_all(&flood).await;
+        let sql = "SELECT count(*) FROM dead_letters WHERE reason = 'rejected'";
+        until("each of them is a dead letter", async || {
+            let letters: i64 = system.database().await.query_one(sql, &[]).await.unwrap().get(0);
+            (letters == 1_000).then_some(())
+        })
+        .await;
+        let asked = system.sum(Service::Router, "cuewire_router_look_ups_total").await;
+        // At most one question a second for each name, and mostly one for all.
+        let most = 7.0 * (began.elapsed().as_secs_f64() + 1.0).ceil();
+        assert!((1.0..=most).contains(&asked), "{asked}");
+        // One of them is made a moment after it was found to be unknown.
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization_named("ghost-3").await;
+        organization.webhook(receiver.url("/")).create().await;
+        let event = cuewire_tests::event("a.b", "ghost-3");
+        system.amqp().await.publish(&event).await;
+        assert_eq!(receiver.wait_for(1).await[0].event_id(), id(&event));
     });
 }

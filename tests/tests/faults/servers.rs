@@ -1,12 +1,15 @@
 //! The servers go away under load, in good order and by a crash, and come back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cuewire_tests::amqp::publish_through_faults;
 use cuewire_tests::{Service, Setup, System, until};
 use serde_json::json;
 
 use crate::load::Load;
+
+/// The api waits 5 s for the broker's word, and then says so.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(8);
 
 /// Publishes a load while `break_it` is done to the servers, and reckons up.
 async fn survives(system: &System, load: &Load<'_>, break_it: impl AsyncFnOnce()) {
@@ -108,6 +111,60 @@ fn queues_that_are_deleted_under_running_services_are_declared_again() {
         .await;
         system.ready().await;
         publish_through_faults(system.amqp_url(), &load.events[100..]).await;
+        load.arrives().await;
+        system.stop_all().await;
+        assert_eq!(load.duplicates(), 0);
+    });
+}
+
+#[test]
+fn while_the_broker_is_short_of_memory_everything_waits_and_then_goes_on() {
+    Setup::processes().own_servers().run(async |system| {
+        let load = Load::new(system, 60).await;
+        let (before, during) = load.events.split_at(50);
+        let api = &load.organization.admin;
+        let watermark = async |share: &str| {
+            system.servers().command(&["rabbitmqctl", "set_vm_memory_high_watermark", share]).await;
+        };
+        system.stop(Service::Router).await;
+        system.amqp().await.publish_all(before).await;
+        watermark("0.00001").await;
+
+        // The router has work, and takes it; its deliveries wait.
+        system.start_unready(Service::Router).await;
+        // So does what a client sends: it is told when to come again, and comes.
+        let refused = async |event| {
+            let asked = Instant::now();
+            let reply = api.post("/v1/events", event).await;
+            assert!(asked.elapsed() < ANSWERS_WITHIN, "{:?}", asked.elapsed());
+            let wait = reply.headers.get("retry-after").and_then(|value| value.to_str().ok());
+            assert!(wait.is_some_and(|seconds| seconds.parse::<u32>().is_ok()), "{wait:?}");
+            let _ = reply.problem(503);
+        };
+        for event in [&during[0], &during[1], &during[0]] {
+            refused(event).await;
+        }
+        for service in [Service::Api, Service::Router] {
+            until(&format!("the {} says that it waits for the broker", service.name()), async || {
+                system.missing(service).await?.contains("takes no messages").then_some(())
+            })
+            .await;
+        }
+        assert_eq!(load.receiver.count(), 0);
+        // An upstream waits by itself.
+        let upstream = async {
+            for event in &during[2..] {
+                system.amqp().await.publish(event).await;
+            }
+        };
+        let relief = async {
+            watermark("0.4").await;
+            system.ready().await;
+            for event in &during[..2] {
+                let _ = api.post("/v1/events", event).await.expect(202);
+            }
+        };
+        tokio::join!(upstream, relief);
         load.arrives().await;
         system.stop_all().await;
         assert_eq!(load.duplicates(), 0);

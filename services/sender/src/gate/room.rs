@@ -19,7 +19,7 @@ impl Places {
 
 /// The room in one queue.
 #[derive(Debug)]
-pub struct Room {
+pub(super) struct Room {
     lane: Lane,
     /// The queue's prefetch.
     size: usize,
@@ -30,10 +30,14 @@ pub struct Room {
 }
 
 impl Room {
-    /// The room in a queue of this lane with this prefetch.
-    #[must_use]
-    pub fn new(lane: Lane, prefetch: u16) -> Self {
-        Self { lane, size: usize::from(prefetch), places: Places::default(), slow: 0, held: 0 }
+    /// The room in a queue of this lane, none so far.
+    pub(super) fn new(lane: Lane) -> Self {
+        Self { lane, size: 0, places: Places::default(), slow: 0, held: 0 }
+    }
+
+    /// The queue's prefetch may change with the number of queues.
+    pub(super) fn resize(&mut self, prefetch: u16) {
+        self.size = usize::from(prefetch);
     }
 
     pub(super) fn lane(&self) -> Lane {
@@ -68,6 +72,12 @@ impl Room {
 mod tests {
     use super::*;
 
+    fn room(lane: Lane, prefetch: u16) -> Room {
+        let mut room = Room::new(lane);
+        room.resize(prefetch);
+        room
+    }
+
     /// Lets webhooks start as many requests as they may, in turn, none of which ends; answers how many are in
     /// flight.
     fn hang(room: &mut Room, webhooks: usize, are_slow: bool) -> usize {
@@ -87,12 +97,12 @@ mod tests {
     #[test]
     fn webhooks_that_hang_leave_room_in_their_queue_however_many_they_are() {
         for webhooks in [1, 2, 4, 8, 30, 60] {
-            let mut room = Room::new(Lane::Due, 64);
+            let mut room = room(Lane::Due, 64);
             let surprised = hang(&mut room, webhooks, false);
             assert!(surprised < 64, "{webhooks} quick ones that begin to hang have {surprised}");
         }
         for webhooks in [1, 2, 4, 8, 30, 60, 1_000] {
-            let mut room = Room::new(Lane::Due, 64);
+            let mut room = room(Lane::Due, 64);
             let known = hang(&mut room, webhooks, true);
             assert!(known <= 32, "{webhooks} slow ones have {known}");
             assert!(room.may_start(Places::default(), false));
@@ -101,12 +111,12 @@ mod tests {
 
     #[test]
     fn a_slow_webhook_that_is_alone_has_the_slots_that_webhooks_have_by_default() {
-        assert_eq!(hang(&mut Room::new(Lane::Due, 64), 1, true), 16);
+        assert_eq!(hang(&mut room(Lane::Due, 64), 1, true), 16);
     }
 
     #[test]
     fn a_webhook_may_have_all_places_while_it_is_alone_and_half_of_them_beside_others() {
-        let mut room = Room::new(Lane::Fresh, 64);
+        let mut room = room(Lane::Fresh, 64);
         let mine = Places { waiting: 60, in_flight: 3 };
         room.places = mine;
         assert!(room.has_place_for(mine));
@@ -118,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_is_held_leaves_room_too() {
-        let mut room = Room::new(Lane::Due, 64);
+        let mut room = room(Lane::Due, 64);
         room.held = 31;
         assert!(room.may_hold(true));
         room.held = 32;

@@ -35,7 +35,7 @@ impl DeadMessage {
         if is_back {
             dead.detail += ", as when it was first sent";
         }
-        dead.redrive = is_sendable && !is_back;
+        dead.redrive_unasked = is_sendable && !is_back;
         dead
     }
 
@@ -250,7 +250,7 @@ mod tests {
         assert!(dead.delivery.is_none());
         assert_eq!(dead.first.0, "events.in.encoder");
         assert!(dead.detail.contains("let it expire"), "{}", dead.detail);
-        assert!(dead.redrive, "it is sent again, as its publisher's");
+        assert!(dead.redrive_unasked, "it is sent again, as its publisher's");
     }
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(dead.id, DeadLetterId::of(message.delivery, Round::FIRST, message.deadline));
         assert_eq!(dead.first, (DELIVERIES.to_owned(), key.clone()));
         assert_eq!((dead.category.as_str(), dead.died_at), ("recordings", Some(NOW)));
-        assert!(dead.redrive);
+        assert!(dead.redrive_unasked);
 
         let again = redrive(dead).unasked(NOW);
         assert_eq!(again.message_id, message.delivery.to_string());
@@ -277,7 +277,7 @@ mod tests {
         let round = dead.delivery.as_ref().unwrap().round;
         assert_ne!(round, Round::FIRST);
         assert_ne!(dead.id, DeadLetterId::of(message.delivery, Round::FIRST, message.deadline));
-        assert!(!dead.redrive, "{}", dead.detail);
+        assert!(!dead.redrive_unasked, "{}", dead.detail);
     }
 
     #[test]
@@ -297,7 +297,7 @@ mod tests {
         let mut received = arrived(REAPER_DEAD, delivery().publication(), deaths);
         received.properties = received.properties.with_reply_to("q".into()).with_correlation_id("1".into());
         let dead = decode(&received);
-        assert!(dead.delivery.is_some() && !dead.redrive);
+        assert!(dead.delivery.is_some() && !dead.redrive_unasked);
     }
 
     #[test]
@@ -322,7 +322,7 @@ mod tests {
             vec![death("delivery_limit", "router.events.v1", "events.in.acme", "recordings.completed")];
         let received = arrived(REAPER_DEAD, published, deaths);
         let dead = decode(&received);
-        assert!(dead.redrive && dead.delivery.is_none());
+        assert!(dead.redrive_unasked && dead.delivery.is_none());
         assert_eq!(dead.content_type.as_deref(), Some(CLOUDEVENTS_JSON));
         assert_eq!(dead.id, decode(&received).id);
 
@@ -344,7 +344,7 @@ mod tests {
         publication.headers = FieldTable::default();
         let deaths = vec![death("delivery_limit", "sender.fresh.0.v1", DELIVERIES, "recordings.fresh.07")];
         let dead = decode(&arrived(REAPER_DEAD, publication, deaths));
-        assert!(dead.delivery.is_none() && !dead.redrive);
+        assert!(dead.delivery.is_none() && !dead.redrive_unasked);
         assert_eq!(dead.body, EVENT);
     }
 
@@ -354,7 +354,7 @@ mod tests {
         let id = dead.id;
         let deaths = vec![death("delivery_limit", REAPER_DEAD, DEAD, "recordings.gone")];
         let read = decode(&arrived(REAPER_DEAD, dead.publication(), deaths));
-        assert_eq!((read.id, read.reason, read.redrive), (id, Reason::Gone, false));
+        assert_eq!((read.id, read.reason, read.redrive_unasked), (id, Reason::Gone, false));
     }
 
     #[test]
@@ -363,7 +363,7 @@ mod tests {
         let mut received = arrived(REAPER_UNROUTED, delivery().publication(), vec![forged]);
         received.exchange = "events.in.acme".to_owned();
         let dead = decode(&received);
-        assert_eq!((dead.reason, dead.redrive), (Reason::Unrouted, false));
+        assert_eq!((dead.reason, dead.redrive_unasked), (Reason::Unrouted, false));
         assert_eq!(dead.first.0, "events.in.acme");
     }
 
@@ -373,6 +373,6 @@ mod tests {
         let dead = decode(&arrived(REAPER_UNROUTED, message.publication(), vec![]));
         assert_eq!(dead.reason, Reason::Unrouted);
         assert_eq!(dead.id, DeadLetterId::of(message.delivery, message.round, message.deadline));
-        assert!(!dead.redrive);
+        assert!(!dead.redrive_unasked);
     }
 }

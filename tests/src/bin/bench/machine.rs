@@ -71,7 +71,8 @@ impl Content for Body {
 /// Publish → queue → consume, publish, confirm, ack → queue → consume, ack: the path's hops with the path's own
 /// consumer and publisher.
 async fn two_hops(stack: &Stack, events: usize) -> anyhow::Result<f64> {
-    let broker = Broker { url: stack.amqp_url.clone(), topology: Topology::default(), service: "bench" };
+    let broker =
+        Broker { url: stack.amqp_url.clone(), topology: Topology::default().into(), service: "bench" };
     let connection = broker.connect("hops").await?;
     let channel = connection.create_channel().await?;
     for queue in QUEUES {
@@ -88,10 +89,10 @@ async fn two_hops(stack: &Stack, events: usize) -> anyhow::Result<f64> {
     let passing = Publisher::start(broker.clone(), passing, shutdown.clone());
     let mut consumers = Vec::new();
     for (queue, component) in QUEUES.into_iter().zip(consuming) {
-        let source = Source { queue: queue.to_owned(), prefetch: 1_000 };
+        let source = Source { queue: queue.to_owned(), prefetch: 1_000, number: 0 };
         consumers.push(Consumer::<Body>::start(
             broker.clone(),
-            vec![source],
+            move |_| vec![source.clone()],
             publisher.clone(),
             component,
             shutdown.clone(),

@@ -1,0 +1,85 @@
+//! The topology that all services agree on: what is configured, with the number of the senders' queues that the
+//! database records.
+//!
+//! A running service follows that number, so that `api topology apply` can change it under way: it is read
+//! whenever the topology is declared, and every few seconds beside that. While the database is away, the last
+//! known holds.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::topology::Topology;
+use crate::db::{Database, DbError};
+
+/// A database that takes longer is as good as away.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The topology as it is agreed. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Agreed {
+    database: Option<Database>,
+    known: watch::Sender<Topology>,
+}
+
+impl Agreed {
+    /// What is configured, until the database says otherwise.
+    #[must_use]
+    pub fn recorded_in(database: Database, configured: Topology) -> Self {
+        Self { database: Some(database), known: watch::Sender::new(configured) }
+    }
+
+    /// The topology as it is known now.
+    #[must_use]
+    pub fn known(&self) -> Topology {
+        self.known.borrow().clone()
+    }
+
+    /// The topology as it is recorded now, or was when the database last answered.
+    pub async fn current(&self) -> Topology {
+        match tokio::time::timeout(READ_TIMEOUT, self.read()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the number of the senders' queues is taken as it was");
+            }
+            Err(_) => tracing::debug!("the number of the senders' queues is taken as it was"),
+        }
+        self.known()
+    }
+
+    /// Reads what is recorded.
+    pub async fn read(&self) -> Result<(), DbError> {
+        let Some(database) = &self.database else { return Ok(()) };
+        let Some(recorded) = database.sender_queues().await? else { return Ok(()) };
+        let has_changed = self.known.send_if_modified(|known| {
+            let followed = Topology {
+                sender_queues: recorded.now,
+                most_sender_queues: recorded.most,
+                publishers: known.publishers.clone(),
+            };
+            std::mem::replace(known, followed) != *known
+        });
+        if has_changed {
+            tracing::warn!(
+                sender_queues = recorded.now,
+                "`api topology apply` has changed the number of the senders' queues, and this process follows; \
+                 the next one to start needs CUEWIRE_SENDER_QUEUES={}",
+                recorded.now
+            );
+        }
+        Ok(())
+    }
+
+    /// Waits until another topology than this is known.
+    pub async fn changed_from(&self, topology: &Topology) {
+        // The error means that the sender is gone, and it is ours.
+        let _ = self.known.subscribe().wait_for(|known| known != topology).await;
+    }
+}
+
+/// A topology that nobody else has a say in.
+impl From<Topology> for Agreed {
+    fn from(topology: Topology) -> Self {
+        Self { database: None, known: watch::Sender::new(topology) }
+    }
+}
