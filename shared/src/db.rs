@@ -11,6 +11,7 @@ pub mod events;
 pub mod organizations;
 pub mod partitions;
 pub mod retention;
+pub mod retries;
 pub mod settings;
 pub mod webhooks;
 

@@ -100,15 +100,37 @@ impl Database {
         Ok(row.as_ref().map(read_redrive))
     }
 
+    /// Takes the right to send a dead letter again, for the length of the lease; whether nobody else has it,
+    /// and nobody has sent it again.
+    pub async fn claim_redrive(&self, dead_letter: DeadLetterId, lease: Duration) -> Result<bool, DbError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(&format!(
+                "UPDATE dead_letters SET claimed_until = now() + make_interval(secs => $2)
+                 WHERE id = $1 AND {FREE}"
+            ))
+            .await?;
+        Ok(connection.execute(&statement, &[&dead_letter.0, &lease.as_secs_f64()]).await? > 0)
+    }
+
+    /// Gives back the right to send a dead letter again, which was not done.
+    pub async fn release_redrive(&self, dead_letter: DeadLetterId) -> Result<(), DbError> {
+        let connection = self.connection().await?;
+        let statement =
+            connection.prepare_cached("UPDATE dead_letters SET claimed_until = NULL WHERE id = $1").await?;
+        connection.execute(&statement, &[&dead_letter.0]).await?;
+        Ok(())
+    }
+
     /// Takes at most `limit` dead letters that are due to be sent again without being asked for. Nobody else
     /// gets them for the length of the lease; those not marked by then are due again.
     pub async fn claim_due_redrives(&self, lease: Duration, limit: i64) -> Result<Vec<Redrive>, DbError> {
         let connection = self.connection().await?;
         let statement = connection
             .prepare_cached(&format!(
-                "UPDATE dead_letters SET redrive_at = now() + make_interval(secs => $1)
+                "UPDATE dead_letters SET claimed_until = now() + make_interval(secs => $1)
                  WHERE id IN (
-                     SELECT id FROM dead_letters WHERE redrive_at <= now() AND {}
+                     SELECT id FROM dead_letters WHERE redrive_at <= now() AND {FREE} AND {}
                      ORDER BY redrive_at LIMIT $2 FOR UPDATE SKIP LOCKED)
                  RETURNING *",
                 redrivable()
@@ -131,6 +153,9 @@ impl Database {
         Ok(())
     }
 }
+
+/// The condition on a dead letter that nobody has sent again, or is about to.
+const FREE: &str = "redriven_at IS NULL AND (claimed_until IS NULL OR claimed_until <= now())";
 
 /// The condition on a dead letter that can be sent again: an event that was published as one, or a delivery.
 fn redrivable() -> String {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use cuewire_tests::event::{events, id};
 use cuewire_tests::system::test;
-use cuewire_tests::{Answer, Receiver, until, verify};
+use cuewire_tests::{Answer, Receiver, Service, until, verify};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 #[test]
@@ -52,6 +53,35 @@ fn a_delivery_that_is_over_is_sent_again_by_hand_and_one_under_way_is_not() {
         let requests = receiver.wait_for(3).await;
         assert!(requests.iter().all(|request| request.id() == delivery["id"]));
         organization.delivery(id(&event), &webhook, "delivered").await;
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 3);
+    });
+}
+
+#[test]
+fn a_delivered_delivery_is_sent_again_once_however_often_that_is_asked_for_at_once() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).create().await;
+        let event = organization.event("a.b");
+        system.amqp().await.publish(&event).await;
+        let delivery = organization.delivery(id(&event), &webhook, "delivered").await;
+        let path = format!("/v1/deliveries/{}/retry", delivery["id"].as_str().unwrap());
+        // What is asked for waits until there is a sender again.
+        system.stop(Service::Sender).await;
+        let body = json!({});
+        let clicks = join_all((0..10).map(|_| organization.admin.post(&path, &body))).await;
+        let statuses: Vec<u16> = clicks.iter().map(|reply| reply.status.as_u16()).collect();
+        assert_eq!(statuses.iter().filter(|status| **status == 202).count(), 1, "{statuses:?}");
+        let problem = organization.admin.post(&path, &body).await.problem(409);
+        assert!(problem.contains("under way"), "{problem}");
+        organization.delivery(id(&event), &webhook, "pending").await;
+
+        system.start(Service::Sender).await;
+        organization.delivery(id(&event), &webhook, "delivered").await;
+        let _ = organization.admin.post(&path, &body).await.expect(202);
+        receiver.wait_for(3).await;
         system.stop_all().await;
         assert_eq!(receiver.count(), 3);
     });
