@@ -12,6 +12,7 @@ mod duplicates;
 mod filters;
 mod happy;
 mod hostile;
+mod ingest;
 mod operations;
 mod publishers;
 mod readme;
