@@ -21,6 +21,7 @@ fn a_test_call_answers_with_what_the_receiver_said_and_is_not_repeated() {
         assert_eq!((&good["status"], &good["response_body"]), (&json!(200), &json!("fine")));
         let bad = organization.admin.post(&path, &json!({"type": "recordings.error"})).await.expect(200);
         assert_eq!((&bad["status"], &bad["response_body"]), (&json!(500), &json!("broken")));
+        assert_eq!((&bad["state"], &bad["reason"]), (&json!("dead"), &json!("test")));
         let requests = receiver.wait_for(2).await;
         let event_type = requests[0].json()["type"].as_str().unwrap().to_owned();
         assert!(event_type.starts_with("recordings."), "{event_type}");
@@ -33,6 +34,22 @@ fn a_test_call_answers_with_what_the_receiver_said_and_is_not_repeated() {
         let letters = "SELECT count(*) FROM dead_letters";
         let letters: i64 = system.database().await.query_one(letters, &[]).await.unwrap().get(0);
         assert_eq!(letters, 0, "a test that fails is no dead letter");
+    });
+}
+
+#[test]
+fn a_test_call_that_no_sender_took_in_time_is_not_sent_later() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).with("timeout_ms", 100).create().await;
+        system.stop(Service::Sender).await;
+        let path = format!("/v1/webhooks/{}/test", webhook.id);
+        let problem = organization.admin.post(&path, &json!({})).await.problem(504);
+        assert!(problem.contains("no sender"), "{problem}");
+        system.start(Service::Sender).await;
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 0);
     });
 }
 

@@ -74,8 +74,11 @@ async fn test(
         category: event.event_type.category(),
         event: event.to_json(),
     };
-    let delivery = DeliveryMessage::first(new, Round::FIRST, Lane::Fresh, now);
-    let answer = api.calls.call(delivery, webhook.timeout + OVERHEAD).await;
+    let patience = webhook.timeout + OVERHEAD;
+    let first = DeliveryMessage::first(new, Round::FIRST, Lane::Fresh, now);
+    // A sample that comes when nobody waits for its answer any more would only startle the receiver.
+    let delivery = DeliveryMessage { deadline: now + patience, ..first };
+    let answer = api.calls.call(delivery, patience).await;
     let result = match &answer {
         Ok(_) => "answered",
         Err(CallError::Lost) => "lost",
