@@ -179,7 +179,7 @@ async fn delete(
 /// A delivery runs through its webhook's retry schedule anew, with the same `webhook-id`; an event is routed
 /// anew. What fails again is another dead letter. The body may be left out.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/redrive", tag = "Dead letters", params(("id" = Uuid, Path)),
-    request_body = RedriveBody,
+    request_body(content = RedriveBody, description = "May be left out"),
     responses((status = 202, body = SentAgain), (status = 404, description = "There is none"),
         (status = 409, description = "It was sent again already, or its webhook is disabled or gone"),
         (status = 422, description = "It cannot be read, and would be a dead letter again")))]

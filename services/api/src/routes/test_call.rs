@@ -51,7 +51,7 @@ struct TestCall {
 /// The answer is the attempt, whatever the receiver said; it is not retried. A disabled webhook can be tested
 /// too. The sample is not in the event log. The body may be left out.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/test", tag = "Webhooks", params(("id" = Uuid, Path)),
-    request_body = TestCall,
+    request_body(content = TestCall, description = "May be left out"),
     responses((status = 200, body = AttemptView), (status = 404, description = "There is no such webhook"),
         (status = 504, description = "No sender answered in time")))]
 async fn test(
