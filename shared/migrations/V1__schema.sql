@@ -33,7 +33,8 @@ CREATE TABLE webhooks (
     -- exact types and patterns; empty: every type but Cuewire's own
     event_types       text[] NOT NULL DEFAULT '{}',
     filter            text,
-    headers           jsonb NOT NULL DEFAULT '{}',
+    -- sealed as secrets are, since tokens are among them; empty: none
+    headers           bytea NOT NULL,
     signature         text NOT NULL CHECK (signature IN ('v1', 'v1a')),
     max_in_flight     integer NOT NULL,
     timeout_ms        integer NOT NULL,

@@ -84,9 +84,11 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
 pub async fn serve(context: Context, config: Config, listener: TcpListener) -> anyhow::Result<()> {
     let Context { database, broker, health, registry, shutdown, common, .. } = context;
     let metrics = Metrics::new(&registry);
+    // What requests in flight need outlives the signal to stop.
+    let publishing = Shutdown::new();
     let api = Api(Arc::new(Parts {
-        publisher: Publisher::start(broker.clone(), health.component("publisher"), shutdown.clone()),
-        calls: Calls::start(broker, health.component("caller"), shutdown.clone()),
+        publisher: Publisher::start(broker.clone(), health.component("publisher"), publishing.clone()),
+        calls: Calls::start(broker, health.component("caller"), publishing.clone()),
         keys: Keys::new(database.clone(), metrics.clone()),
         operator_key_sha256: Sha256::digest(config.operator_key.as_bytes()).into(),
         guard: config.guard,
@@ -106,5 +108,6 @@ pub async fn serve(context: Context, config: Config, listener: TcpListener) -> a
     });
     let result = server::serve(listener, api).await;
     following.abort();
+    publishing.stop();
     result
 }

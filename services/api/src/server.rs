@@ -23,6 +23,11 @@ use crate::{connections, openapi, routes};
 /// it ends before the grace for stopping does.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(42);
 
+/// What an answer may load when a browser shows it: nothing, and the documentation what is in the binary. Swagger UI
+/// sets styles on elements, and has its icons as `data:` URLs.
+const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+    img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// The longest is a list's filters, percent-encoded, with a cursor.
 const MAX_URI_BYTES: usize = 24 * 1024;
 /// An event in binary mode has up to 71 attributes, and text in them three bytes for each that is
@@ -88,6 +93,8 @@ async fn observe(State(api): State<Api>, request: Request, next: Next) -> Respon
     };
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let policy = HeaderValue::from_static(if route.starts_with("/docs") { DOCS_POLICY } else { POLICY });
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     if route.starts_with("/v1/") {
         // Answers hold secrets and keys, and are true only now.
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

@@ -8,6 +8,7 @@ use cuewire_tests::system::test;
 use cuewire_tests::{Answer, Receiver, Service, until, verify};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use url::form_urlencoded;
 
 #[test]
 fn a_test_call_answers_with_what_the_receiver_said_and_is_not_repeated() {
@@ -161,6 +162,71 @@ fn events_are_found_by_type_category_subject_and_time() {
         assert_eq!(list("subject=f-1").await, set(&["f-1"]));
         assert_eq!(list("from=2020-01-01T00:00:00Z&to=2020-01-02T00:00:00Z").await, set(&[]));
         assert_eq!(list("from=2020-01-01T00:00:00Z").await.len(), 3);
+    });
+}
+
+#[test]
+fn an_event_is_read_by_its_id_whatever_that_is() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let ids = ["stream", ".", "..", " ", "_", "a/b?c#d", "%2F", "ü+&="];
+        for (number, id) in ids.into_iter().enumerate() {
+            let mut event = organization.event("a.b");
+            (event["id"], event["source"], event["subject"]) =
+                (id.into(), " ".into(), format!("s-{number}").into());
+            system.amqp().await.publish(&event).await;
+        }
+        until("all are logged", async || {
+            let list = organization.admin.get("/v1/events").await.expect(200);
+            (list["data"].as_array().unwrap().len() == ids.len()).then_some(())
+        })
+        .await;
+        for (number, id) in ids.into_iter().enumerate() {
+            let query = form_urlencoded::Serializer::new(String::new())
+                .append_pair("id", id)
+                .append_pair("source", " ")
+                .finish();
+            let event = organization.admin.get(&format!("/v1/events/_?{query}")).await.expect(200);
+            assert_eq!((&event["id"], &event["subject"]), (&json!(id), &json!(format!("s-{number}"))));
+        }
+        let event = organization.admin.get("/v1/events/%20").await.expect(200);
+        assert_eq!(event["id"], " ");
+        let _ = organization.admin.get("/v1/events/other?id=stream").await.problem(422);
+    });
+}
+
+#[test]
+fn a_viewer_sees_which_headers_a_webhook_has_and_the_database_holds_none_of_their_values() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let receiver = Receiver::healthy().await;
+        let headers = json!({"authorization": "Bearer of-the-receiver", "x-two": "zwei"});
+        let webhook = organization.webhook(receiver.url("/")).with("headers", headers.clone()).create().await;
+        assert_eq!(webhook.json["headers"], headers);
+        let path = format!("/v1/webhooks/{}", webhook.id);
+        for (role, seen) in [
+            ("admin", headers.clone()),
+            ("editor", headers.clone()),
+            ("viewer", json!({"authorization": "***", "x-two": "***"})),
+        ] {
+            let api = organization.with_role(role).await;
+            assert_eq!(api.get(&path).await.expect(200)["headers"], seen, "{role}");
+            assert_eq!(api.get("/v1/webhooks").await.expect(200)["data"][0]["headers"], seen, "{role}");
+        }
+        let row =
+            "SELECT encode(headers, 'escape') || to_jsonb(webhooks)::text FROM webhooks WHERE url LIKE '%/'";
+        let row: String = system.database().await.query_one(row, &[]).await.unwrap().get(0);
+        assert!(
+            row.contains(&webhook.id) && !row.contains("of-the-receiver") && !row.contains("zwei"),
+            "{row}"
+        );
+
+        organization.change(&webhook, &json!({"name": "changed"})).await;
+        system.amqp().await.publish(&organization.event("a.b")).await;
+        let request = receiver.wait_for(1).await.remove(0);
+        assert_eq!(request.header("authorization"), Some("Bearer of-the-receiver"));
+        organization.change(&webhook, &json!({"headers": null})).await;
+        assert_eq!(organization.admin.get(&path).await.expect(200)["headers"], json!({}));
     });
 }
 

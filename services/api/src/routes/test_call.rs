@@ -155,8 +155,6 @@ fn generic(event_type: EventType) -> Event {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use cuewire::formats::Format;
     use cuewire::ids::OrganizationId;
     use cuewire::signature::Scheme;
@@ -181,7 +179,7 @@ mod tests {
             format: Format::Standard,
             event_types: event_types.iter().map(|text| Pattern::parse(text).unwrap()).collect(),
             filter: None,
-            headers: BTreeMap::new(),
+            sealed_headers: Vec::new(),
             signature: Scheme::V1,
             max_in_flight: 1,
             timeout: Duration::from_secs(1),
