@@ -19,8 +19,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// From a connection's begin, or the answer before, to the end of the next request's head. It also ends
-/// connections that are kept without being used.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// connections that are kept without being used: later than balancers do, for most of which that is a minute,
+/// or they would send requests into connections that are about to end.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// What hyper itself refuses, without a body; [`crate::server`] refuses less, with one.
 const MAX_HEADERS: usize = 400;
 
@@ -32,7 +33,8 @@ pub(crate) async fn serve(mut listener: TcpListener, router: Router, shutdown: S
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
-    connections.join_all().await;
+    // One that panicked has ended too.
+    while connections.join_next().await.is_some() {}
 }
 
 /// Serves one connection to its end.

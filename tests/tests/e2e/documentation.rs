@@ -11,7 +11,8 @@ fn references(text: &str) -> Vec<String> {
         parts.map(str::to_owned).collect::<Vec<_>>()
     };
     let quoted = [after("src=\"", '"'), after("href=\"", '"'), after("@import \"", '"')].concat();
-    quoted.into_iter().chain(after("url(", ')')).filter(|it| !it.starts_with("data:")).collect()
+    let all = quoted.into_iter().chain(after("url(", ')'));
+    all.filter(|it| !it.trim_start_matches(['"', '\'']).starts_with("data:")).collect()
 }
 
 #[test]

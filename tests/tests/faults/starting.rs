@@ -6,7 +6,7 @@ use cuewire_tests::{Receiver, Service, Setup, servers};
 use tokio::process::Command;
 
 /// Runs a program that ends by itself, with these variables alone; answers its exit code and what it said.
-async fn run_to_its_end<'a>(
+pub(crate) async fn run_to_its_end<'a>(
     program: &str,
     arguments: &[&str],
     variables: impl Iterator<Item = (&'a str, &'a str)>,
