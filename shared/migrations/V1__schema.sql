@@ -33,7 +33,8 @@ CREATE TABLE webhooks (
     -- exact types and patterns; empty: every type but Cuewire's own
     event_types       text[] NOT NULL DEFAULT '{}',
     filter            text,
-    headers           jsonb NOT NULL DEFAULT '{}',
+    -- sealed as secrets are, since tokens are among them; empty: none
+    headers           bytea NOT NULL,
     signature         text NOT NULL CHECK (signature IN ('v1', 'v1a')),
     max_in_flight     integer NOT NULL,
     timeout_ms        integer NOT NULL,
@@ -193,6 +194,8 @@ CREATE TABLE dead_letters (
     routing_key     text NOT NULL,
     created_at      timestamptz NOT NULL,
     redriven_at     timestamptz,
+    -- somebody is sending it again, and nobody else does until this time
+    claimed_until   timestamptz,
     -- the reaper sends it again by itself at this time (a message that came by the delivery limit)
     redrive_at      timestamptz
 );
@@ -200,3 +203,12 @@ CREATE INDEX dead_letters_by_organization ON dead_letters (organization_id, crea
 CREATE INDEX dead_letters_by_time ON dead_letters (created_at, id);
 CREATE INDEX dead_letters_by_delivery ON dead_letters (delivery_id);
 CREATE INDEX dead_letters_to_redrive ON dead_letters (redrive_at) WHERE redrive_at IS NOT NULL;
+
+-- Deliveries that were sent again by hand, without a dead letter: the latest time of each.
+CREATE TABLE retries (
+    delivery_id uuid PRIMARY KEY,
+    round       uuid NOT NULL,
+    -- under way at most until then, and nobody else sends the same round again before
+    until       timestamptz NOT NULL
+);
+CREATE INDEX retries_by_time ON retries (until);

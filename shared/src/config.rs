@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::amqp::topology::{self, PublisherGrant, Topology};
+use crate::db::Database;
 use crate::retry::parse_duration;
 use crate::vault::Vault;
 use crate::webhook::MAX_TIMEOUT;
@@ -162,11 +163,8 @@ impl Common {
             _ => Err(format!("is {text}, and must be longer than the longest request, {MAX_TIMEOUT:?}")),
         };
         Ok(Self {
-            database_url: environment.required("DATABASE_URL", |url| {
-                url.parse::<tokio_postgres::Config>()
-                    .map(|_| url.to_owned())
-                    .map_err(|error| format!("is not a Postgres URL: {error}"))
-            })?,
+            database_url: environment
+                .required("DATABASE_URL", |url| Database::check_url(url).map(|()| url.to_owned()))?,
             database_connections: environment.number("CUEWIRE_DATABASE_CONNECTIONS", 8, 2..=200)?,
             amqp_url: environment.required("AMQP_URL", |url| {
                 url.parse::<lapin::uri::AMQPUri>()

@@ -12,9 +12,11 @@ pub mod organizations;
 pub mod partitions;
 mod patience;
 pub mod retention;
+pub mod retries;
 #[cfg(test)]
 mod scratch;
 pub mod settings;
+mod tls;
 pub mod webhooks;
 
 use std::time::Duration;
@@ -22,8 +24,10 @@ use std::time::Duration;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, NoTls};
+
+use self::tls::Tls;
 
 pub use patience::until_it_answers;
 
@@ -93,8 +97,16 @@ impl From<tokio_postgres::Error> for DbError {
                     _ => Self::Refused(reason),
                 }
             }
-            None => Self::Unavailable(error.to_string()),
+            None => Self::Unavailable(with_cause(&error)),
         }
+    }
+}
+
+/// An error with what it comes from, which says more: that a certificate is not trusted, that nobody listens.
+fn with_cause(error: &tokio_postgres::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
 
@@ -112,6 +124,7 @@ impl From<PoolError> for DbError {
 pub struct Database {
     pool: Pool,
     config: tokio_postgres::Config,
+    tls: Tls,
 }
 
 impl std::fmt::Debug for Database {
@@ -123,8 +136,7 @@ impl std::fmt::Debug for Database {
 impl Database {
     /// A pool of at most `connections` to `url`. Connects to nothing yet.
     pub fn new(url: &str, connections: usize) -> Result<Self, DbError> {
-        let mut config: tokio_postgres::Config =
-            url.parse().map_err(|error: tokio_postgres::Error| DbError::Refused(error.to_string()))?;
+        let (mut config, tls) = tls::read_url(url).map_err(DbError::Refused)?;
         config
             .connect_timeout(CONNECT_TIMEOUT)
             .keepalives_idle(Duration::from_secs(30))
@@ -132,7 +144,7 @@ impl Database {
             .options(format!("-c statement_timeout={}", STATEMENT_TIMEOUT.as_millis()));
         let manager = Manager::from_config(
             config.clone(),
-            NoTls,
+            tls.clone(),
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
         let pool = Pool::builder(manager)
@@ -145,7 +157,13 @@ impl Database {
             })
             .build()
             .map_err(|error| DbError::Refused(error.to_string()))?;
-        Ok(Self { pool, config })
+        Ok(Self { pool, config, tls })
+    }
+
+    /// Whether this is a URL that can be connected to; the error is a sentence to be read after the variable's
+    /// name.
+    pub fn check_url(url: &str) -> Result<(), String> {
+        tls::read_url(url).map(drop)
     }
 
     /// A connection of the pool.
@@ -155,7 +173,7 @@ impl Database {
 
     /// A connection outside the pool, and the task that drives it.
     async fn dedicated(&self) -> Result<Client, DbError> {
-        let (client, connection) = self.config.connect(NoTls).await?;
+        let (client, connection) = self.config.connect(self.tls.clone()).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a dedicated database connection ended");

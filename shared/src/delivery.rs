@@ -145,6 +145,8 @@ pub enum Reason {
     Poison,
     /// No binding took it: a bug alarm.
     Unrouted,
+    /// A test call, which is made once and is no dead letter.
+    Test,
 }
 
 impl Reason {
@@ -161,11 +163,12 @@ impl Reason {
             Self::Rejected => "rejected",
             Self::Poison => "poison",
             Self::Unrouted => "unrouted",
+            Self::Test => "test",
         }
     }
 
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Exhausted,
         Self::Refused,
         Self::Gone,
@@ -175,6 +178,7 @@ impl Reason {
         Self::Rejected,
         Self::Poison,
         Self::Unrouted,
+        Self::Test,
     ];
 
     /// The reason of that name.
@@ -223,6 +227,16 @@ impl State {
         let Some(delay) = schedule.delay_after(number) else { return Self::Dead(Reason::Exhausted) };
         let next = finished_at + delay.max(retry_after);
         if next > deadline { Self::Dead(Reason::Expired) } else { Self::Retrying(next) }
+    }
+
+    /// What follows from the verdict on a test call: whatever the receiver said, it is not tried again.
+    #[must_use]
+    pub fn after_test(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Success => Self::Delivered,
+            Verdict::Permanent(reason) => Self::Dead(reason),
+            Verdict::Retry(_) => Self::Dead(Reason::Test),
+        }
     }
 }
 

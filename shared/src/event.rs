@@ -217,6 +217,14 @@ pub fn is_json(media_type: &str) -> bool {
     essence == "application/json" || essence == "text/json" || essence.ends_with("+json")
 }
 
+/// Whether a media type says that the event is all in the body: `application/cloudevents+json` and the like.
+/// It wins over attributes in headers, as CloudEvents' bindings say.
+#[must_use]
+pub fn is_structured(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence.starts_with("application/cloudevents")
+}
+
 impl Serialize for AttributeValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {

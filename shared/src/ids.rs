@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 /// Namespace of delivery ids (a random UUID, fixed for ever: changing it changes every `webhook-id`).
@@ -102,6 +102,21 @@ impl DeliveryId {
 impl Round {
     /// The round that the router starts when it fans an event out.
     pub const FIRST: Self = Self(Uuid::nil());
+
+    /// The round that sends a dead letter again: computed, so that whoever does it a second time after a
+    /// fault repeats the same work.
+    #[must_use]
+    pub fn of_redrive(letter: DeadLetterId) -> Self {
+        Self(Uuid::new_v5(&letter.0, b"redrive"))
+    }
+
+    /// The round that follows this one when the delivery is sent again by hand: computed, as above. The day
+    /// is that of this round's last attempt, since a delivery's id comes again with its event's.
+    #[must_use]
+    pub fn retry(self, delivery: DeliveryId, day: Date) -> Self {
+        let name = [self.0.as_bytes().as_slice(), &day.to_julian_day().to_be_bytes()].concat();
+        Self(Uuid::new_v5(&delivery.0, &name))
+    }
 }
 
 impl DeadLetterId {

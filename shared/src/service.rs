@@ -17,8 +17,11 @@ use crate::health::{self, Component, Health};
 use crate::metrics;
 use crate::shutdown::Shutdown;
 
-/// Exit codes: 1 when the service failed, 2 when its configuration cannot be used.
+/// Exit codes: 1 when the service failed, 2 when its configuration or its arguments cannot be used.
 const BAD_CONFIGURATION: u8 = 2;
+const CONFIGURATION: &str = "
+Configuration is read from the environment; deploy/.env.example describes every variable.
+SIGTERM stops the service when it has finished what is in flight.";
 const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// The database's record of the fingerprint of the key that seals secrets.
@@ -116,9 +119,11 @@ async fn watch_database(agreed: Agreed, component: Component, shutdown: Shutdown
     shutdown.run_until_stopped(watch).await;
 }
 
-/// Runs a service as a process: `read` its own configuration, then `run` it until SIGTERM or Ctrl-C.
+/// Runs a service as a process: `read` its own configuration, then `run` it until SIGTERM or Ctrl-C. With
+/// arguments it does not: it shows how it is used.
 pub fn main<C, F, Fut>(
     service: &'static str,
+    usage: &str,
     health_port: u16,
     read: impl FnOnce(&Environment) -> Result<C, ConfigError>,
     run: F,
@@ -127,6 +132,18 @@ where
     F: FnOnce(Context, C) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => {}
+        ["--help" | "-h" | "help"] => {
+            println!("{usage}\n{CONFIGURATION}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{service}: there is no command {:?}\n\n{usage}\n{CONFIGURATION}", arguments.join(" "));
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    }
     as_process(service, || {
         let environment = Environment::of_process();
         let common = Common::read(&environment, health_port)?;

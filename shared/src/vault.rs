@@ -1,7 +1,10 @@
-//! Secrets at rest: sealed with the operator's key before they reach the database.
+//! Secrets at rest: sealed with the operator's key before they reach the database. A webhook's own headers are
+//! too, since receivers' tokens are among them.
 //!
-//! XChaCha20-Poly1305 with a random nonce in front; the webhook's id is authenticated with the text, so a
-//! sealed secret that is moved to another webhook's row does not open.
+//! XChaCha20-Poly1305 with a random nonce in front; the webhook's id and what it is are authenticated with the
+//! text, so what is moved to another webhook's row, or to another column, does not open.
+
+use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -13,6 +16,9 @@ use sha2::{Digest, Sha256};
 use crate::ids::WebhookId;
 
 const NONCE_BYTES: usize = 24;
+/// What was sealed, as it is authenticated after the webhook's id.
+const SECRET: &[u8] = b"secret";
+const HEADERS: &[u8] = b"headers";
 
 /// Seals and opens secrets with the key of `CUEWIRE_SECRETS_KEY`.
 #[derive(Clone)]
@@ -21,9 +27,11 @@ pub struct Vault {
     fingerprint: String,
 }
 
-/// A sealed secret does not open: another key sealed it, or the row was tampered with.
+/// Another key sealed it, or the row was tampered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a webhook's secret does not open with CUEWIRE_SECRETS_KEY; was it sealed with another key?")]
+#[error(
+    "what is sealed of a webhook does not open with CUEWIRE_SECRETS_KEY; was it sealed with another key?"
+)]
 pub struct DoesNotOpen;
 
 impl Vault {
@@ -50,19 +58,51 @@ impl Vault {
     /// Seals a secret of `webhook`.
     #[must_use]
     pub fn seal(&self, webhook: WebhookId, secret: &str) -> Vec<u8> {
-        let nonce: [u8; NONCE_BYTES] = rand::rng().random();
-        let payload = Payload { msg: secret.as_bytes(), aad: webhook.0.as_bytes() };
-        let sealed =
-            self.cipher.encrypt(&XNonce::from(nonce), payload).expect("a secret is far below 256 GiB");
-        [&nonce, sealed.as_slice()].concat()
+        self.seal_as(SECRET, webhook, secret)
     }
 
     /// Opens what [`Vault::seal`] sealed for `webhook`.
     pub fn open(&self, webhook: WebhookId, sealed: &[u8]) -> Result<String, DoesNotOpen> {
+        self.open_as(SECRET, webhook, sealed)
+    }
+
+    /// Seals the headers of `webhook`; none are nothing.
+    #[must_use]
+    pub fn seal_headers(&self, webhook: WebhookId, headers: &BTreeMap<String, String>) -> Vec<u8> {
+        if headers.is_empty() {
+            return Vec::new();
+        }
+        let json = serde_json::to_string(headers).expect("a map of text");
+        self.seal_as(HEADERS, webhook, &json)
+    }
+
+    /// Opens what [`Vault::seal_headers`] sealed for `webhook`.
+    pub fn open_headers(
+        &self,
+        webhook: WebhookId,
+        sealed: &[u8],
+    ) -> Result<BTreeMap<String, String>, DoesNotOpen> {
+        if sealed.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let json = self.open_as(HEADERS, webhook, sealed)?;
+        serde_json::from_str(&json).map_err(|_| DoesNotOpen)
+    }
+
+    fn seal_as(&self, what: &[u8], webhook: WebhookId, text: &str) -> Vec<u8> {
+        let nonce: [u8; NONCE_BYTES] = rand::rng().random();
+        let aad = [webhook.0.as_bytes(), what].concat();
+        let payload = Payload { msg: text.as_bytes(), aad: &aad };
+        let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).expect("it is far below 256 GiB");
+        [&nonce, sealed.as_slice()].concat()
+    }
+
+    fn open_as(&self, what: &[u8], webhook: WebhookId, sealed: &[u8]) -> Result<String, DoesNotOpen> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(DoesNotOpen)?;
-        let payload = Payload { msg: sealed, aad: webhook.0.as_bytes() };
-        let secret = self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| DoesNotOpen)?;
-        String::from_utf8(secret).map_err(|_| DoesNotOpen)
+        let aad = [webhook.0.as_bytes(), what].concat();
+        let payload = Payload { msg: sealed, aad: &aad };
+        let text = self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| DoesNotOpen)?;
+        String::from_utf8(text).map_err(|_| DoesNotOpen)
     }
 }
 
@@ -88,6 +128,21 @@ mod tests {
         assert_eq!(vault(1).open(WebhookId::new(), &sealed), Err(DoesNotOpen));
         assert_eq!(vault(2).open(webhook, &sealed), Err(DoesNotOpen));
         assert_eq!(vault(1).open(webhook, &sealed[..10]), Err(DoesNotOpen));
+    }
+
+    #[test]
+    fn sealed_headers_open_as_the_headers_of_their_webhook_alone() {
+        let (vault, webhook) = (vault(1), WebhookId::new());
+        let headers = BTreeMap::from([("authorization".to_owned(), "Bearer of a token".to_owned())]);
+        let sealed = vault.seal_headers(webhook, &headers);
+        assert!(!String::from_utf8_lossy(&sealed).contains("token"));
+        assert_eq!(vault.open_headers(webhook, &sealed), Ok(headers));
+        assert_eq!(vault.open_headers(WebhookId::new(), &sealed), Err(DoesNotOpen));
+        assert_eq!(vault.open(webhook, &sealed), Err(DoesNotOpen), "they are no secret to sign with");
+        assert_eq!(
+            vault.open_headers(webhook, &vault.seal_headers(webhook, &BTreeMap::new())),
+            Ok(BTreeMap::new())
+        );
     }
 
     #[test]

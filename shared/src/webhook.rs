@@ -3,7 +3,6 @@
 //! The noun alone: reading and writing it is `db::webhooks`, which events it takes is [`Subscription::wants`],
 //! how many of them the router finds at once is the router's index.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -58,8 +57,8 @@ pub struct Webhook {
     /// Which events of those types it takes: an expression, parsed where events are matched
     /// ([`Subscription`]).
     pub filter: Option<String>,
-    /// Headers of its own, sent with every request.
-    pub headers: BTreeMap<String, String>,
+    /// Headers of its own, sent with every request: sealed, to be opened with the vault.
+    pub sealed_headers: Vec<u8>,
     /// How its deliveries are signed.
     pub signature: Scheme,
     /// Requests in flight at a time, from one sender.

@@ -129,14 +129,22 @@ impl Running {
 
     /// A metric, summed over all labels.
     pub(crate) async fn sum(&self, metric: &str) -> f64 {
-        let value = |line: &str| {
-            let (name, value) = line.rsplit_once(' ')?;
-            (name.split('{').next()? == metric).then(|| value.parse::<f64>().ok())?
-        };
-        self.scrape().await.lines().filter_map(value).sum()
+        self.metric(metric, &[]).await.unwrap_or_default()
     }
 
-    async fn scrape(&self) -> String {
+    /// A metric, summed over the labels that are not given; none where there is no such one.
+    pub(crate) async fn metric(&self, metric: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+        let value = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            let is_it = name.split('{').next()? == metric && labels.iter().all(|label| name.contains(label));
+            is_it.then(|| value.parse::<f64>().ok())?
+        };
+        self.scrape().await.lines().filter_map(value).reduce(|sum, value| sum + value)
+    }
+
+    /// All metrics, as Prometheus reads them.
+    pub(crate) async fn scrape(&self) -> String {
         match self {
             Self::Task(task) => TextEncoder::new().encode_to_string(&task.registry.gather()).unwrap(),
             Self::Process(process) => process.scrape().await.unwrap_or_default(),

@@ -294,6 +294,22 @@ impl System {
         sum
     }
 
+    /// A metric of a replica of the service, summed over the labels that are not given; none where there is no
+    /// such one.
+    pub async fn metric(&self, service: Service, metric: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let running = self.running.lock().await;
+        running.iter().find(|it| it.service() == service)?.metric(metric, labels).await
+    }
+
+    /// All metrics of a replica of the service, as Prometheus reads them.
+    pub async fn metrics(&self, service: Service) -> String {
+        let running = self.running.lock().await;
+        match running.iter().find(|it| it.service() == service) {
+            Some(running) => running.scrape().await,
+            None => panic!("no {} runs", service.name()),
+        }
+    }
+
     /// Every queue that is declared.
     pub(crate) fn queues(&self) -> Vec<String> {
         let common = Common::read(&Environment::of(self.environment()), 0).expect("the harness knows");

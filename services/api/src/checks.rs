@@ -20,6 +20,11 @@ impl Checks {
         self.take(field, line(text, max_bytes))
     }
 
+    /// Takes text that is compared with what events hold: any of one line, blanks too.
+    pub(crate) fn compared(&mut self, field: &str, text: String, max_bytes: usize) -> Option<String> {
+        self.take(field, compared(text, max_bytes))
+    }
+
     /// Takes a field that may be missing (none) or null (none in some).
     pub(crate) fn optional<T, U>(
         &mut self,
@@ -52,6 +57,17 @@ pub(crate) fn line(text: String, max_bytes: usize) -> Result<String, String> {
     bounded(text, max_bytes)
 }
 
+/// Text that is compared with what events hold, which may be blanks alone.
+pub(crate) fn compared(text: String, max_bytes: usize) -> Result<String, String> {
+    if text.chars().any(char::is_control) {
+        return Err("contains a control character".to_owned());
+    }
+    if text.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    within(text, max_bytes)
+}
+
 /// Text that is not empty, not too long, and has no control characters but tabs and line ends.
 pub(crate) fn lines(text: String, max_bytes: usize) -> Result<String, String> {
     if text.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
@@ -64,6 +80,10 @@ fn bounded(text: String, max_bytes: usize) -> Result<String, String> {
     if text.trim().is_empty() {
         return Err("is empty".to_owned());
     }
+    within(text, max_bytes)
+}
+
+fn within(text: String, max_bytes: usize) -> Result<String, String> {
     if text.len() > max_bytes {
         return Err(format!("is {} bytes, and at most {max_bytes} are accepted", text.len()));
     }
@@ -79,6 +99,8 @@ mod tests {
         assert_eq!(line("näme".to_owned(), 5).unwrap(), "näme");
         assert_eq!(line("näme".to_owned(), 4).unwrap_err(), "is 5 bytes, and at most 4 are accepted");
         assert_eq!(line(" ".to_owned(), 4).unwrap_err(), "is empty");
+        assert_eq!(compared(" ".to_owned(), 4).unwrap(), " ");
+        assert_eq!(compared(String::new(), 4).unwrap_err(), "is empty");
         assert_eq!(line("a\0".to_owned(), 4).unwrap_err(), "contains a control character");
         assert_eq!(line("a\nb".to_owned(), 4).unwrap_err(), "contains a control character");
         assert_eq!(lines("a\nb".to_owned(), 4).unwrap(), "a\nb");

@@ -8,6 +8,9 @@ use cuewire::guard::Guard;
 /// Short ones can be guessed; the key manages every organization.
 const MIN_OPERATOR_KEY_BYTES: usize = 16;
 
+/// Above what one router and one sender carry on a small machine, so that it stops floods and nobody else.
+const DEFAULT_INGEST_LIMIT_PER_SECOND: u32 = 5_000;
+
 /// The api's configuration.
 #[derive(Clone)]
 pub struct Config {
@@ -15,6 +18,8 @@ pub struct Config {
     pub operator_key: String,
     /// `CUEWIRE_API_LISTEN`: where the API is served.
     pub listen: SocketAddr,
+    /// `CUEWIRE_INGEST_LIMIT_PER_SECOND`: events that one organization may publish by this process.
+    pub ingest_limit_per_second: u32,
     /// `CUEWIRE_ALLOWED_NETWORKS`: private networks that webhooks may lead to.
     pub guard: Guard,
 }
@@ -25,6 +30,11 @@ impl Config {
         Ok(Self {
             operator_key: environment.required("CUEWIRE_OPERATOR_KEY", read_operator_key)?,
             listen: environment.listen("CUEWIRE_API_LISTEN", SocketAddr::from(([0, 0, 0, 0], 8080)))?,
+            ingest_limit_per_second: environment.number(
+                "CUEWIRE_INGEST_LIMIT_PER_SECOND",
+                DEFAULT_INGEST_LIMIT_PER_SECOND,
+                0..=1_000_000,
+            )?,
             guard: environment.optional("CUEWIRE_ALLOWED_NETWORKS", Guard::read)?.unwrap_or_default(),
         })
     }
@@ -33,7 +43,11 @@ impl Config {
 /// Never shows the key, which would end in a log.
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Config").field("listen", &self.listen).field("guard", &self.guard).finish()
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("ingest_limit_per_second", &self.ingest_limit_per_second)
+            .field("guard", &self.guard)
+            .finish()
     }
 }
 

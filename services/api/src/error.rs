@@ -105,17 +105,31 @@ impl Problem {
 
     /// 422: fields that are not as they must be.
     pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
+        Self::of_fields(StatusCode::UNPROCESSABLE_ENTITY, errors, 0)
+    }
+
+    /// Fields that are not as they must be, and how many more there are.
+    pub(crate) fn of_fields(status: StatusCode, errors: Vec<FieldError>, more: usize) -> Self {
         let sentence = |error: &FieldError| match error.index {
             Some(index) => format!("event {index}: `{}` {}", error.field, error.detail),
             None => format!("`{}` {}", error.field, error.detail),
         };
-        let sentences: Vec<_> = errors.iter().map(sentence).collect();
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, sentences.join("; ")) }
+        let mut sentences: Vec<_> = errors.iter().map(sentence).collect();
+        if more > 0 {
+            sentences.push(format!("and {more} more"));
+        }
+        Self { errors, ..Self::new(status, sentences.join("; ")) }
     }
 
     /// 422 for one field.
     pub(crate) fn invalid_field(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::invalid(vec![FieldError::new(field, detail)])
+    }
+
+    /// 429, with the time to come back where that is known.
+    pub(crate) fn too_many(detail: impl Into<String>, wait: Option<Duration>) -> Self {
+        let retry_after = Some(wait.unwrap_or(RETRY_AFTER));
+        Self { retry_after, ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
     }
 
     /// 500: what went wrong is on the log, and not for clients.
@@ -163,7 +177,8 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(wait) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+            // Whole seconds, and never too early.
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().ceil() as u64));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

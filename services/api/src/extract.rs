@@ -13,6 +13,9 @@ use crate::error::{FieldError, Problem};
 /// Bodies but those of events: a webhook with the longest filter, all types and headers is a tenth of it.
 pub(crate) const MAX_BODY_BYTES: usize = 256 * 1024;
 
+/// Of a value that is repeated in an error.
+const MAX_SHOWN_BYTES: usize = 100;
+
 /// A JSON body.
 #[derive(Debug)]
 pub(crate) struct Json<T>(pub(crate) T);
@@ -129,7 +132,35 @@ fn field_error(path: &str, error: &serde_json::Error) -> FieldError {
         return FieldError::new(field, "is missing");
     }
     let field = if path == "." { "body" } else { path };
-    FieldError::new(field, format!("cannot be read: {reason}"))
+    FieldError::new(field, in_json_words(reason))
+}
+
+/// What serde says of a value that is of the wrong type, in the words of JSON: its own are those of the code.
+fn in_json_words(reason: &str) -> String {
+    let told = reason.strip_prefix("invalid type: ").or_else(|| reason.strip_prefix("invalid value: "));
+    let Some((found, expected)) = told.and_then(|told| told.rsplit_once(", expected ")) else {
+        return format!("cannot be read: {reason}");
+    };
+    let value = |prefix| found.strip_prefix(prefix).map(|rest: &str| rest.trim_matches('`').to_owned());
+    let found = match found {
+        "map" => "an object".to_owned(),
+        "sequence" => "an array".to_owned(),
+        _ => ["boolean ", "integer ", "floating point ", "string "]
+            .into_iter()
+            .find_map(value)
+            .unwrap_or_else(|| found.to_owned()),
+    };
+    let expected = match expected {
+        "a string" | "str" => "text",
+        "a boolean" => "true or false",
+        "a sequence" => "an array",
+        "f32" | "f64" => "a number",
+        "u8" | "u16" | "u32" | "u64" | "i8" | "i16" | "i32" | "i64" => "a whole number within its range",
+        _ if expected.starts_with("struct ") || expected == "a map" => "an object",
+        other => other,
+    };
+    let shown = &found[..found.floor_char_boundary(MAX_SHOWN_BYTES)];
+    format!("is {shown}{}, and must be {expected}", if shown.len() < found.len() { "…" } else { "" })
 }
 
 /// The innermost message: the outer ones say only that something failed.
@@ -168,15 +199,19 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_named() {
         for (body, field, detail) in [
-            (r#"{"name":1}"#, "name", "cannot be read: invalid type: integer `1`, expected a string"),
+            (r#"{"name":1}"#, "name", "is 1, and must be text"),
+            (r#"{"name":{}}"#, "name", "is an object, and must be text"),
+            (r#"{"name":null}"#, "name", "is null, and must be text"),
             (r#"{}"#, "name", "is missing"),
             (r#"{"name":"a","naem":1}"#, "naem", "is not known here: expected `name` or `list`"),
             (
                 r#"{"name":"a","list":[1,-2]}"#,
                 "list[1]",
-                "cannot be read: invalid value: integer `-2`, expected u32",
+                "is -2, and must be a whole number within its range",
             ),
-            (r#"7"#, "body", "cannot be read: invalid type: integer `7`, expected struct Sample"),
+            (r#"{"name":"a","list":true}"#, "list", "is true, and must be an array"),
+            (r#"{"name":"a","list":"x, expected y"}"#, "list", r#"is "x, expected y", and must be an array"#),
+            (r#"7"#, "body", "is 7, and must be an object"),
         ] {
             let error =
                 serde_path_to_error::deserialize::<_, Sample>(&mut serde_json::Deserializer::from_str(body));

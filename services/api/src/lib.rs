@@ -9,6 +9,7 @@ mod call;
 mod checks;
 pub mod commands;
 pub mod config;
+mod connections;
 mod error;
 mod extract;
 mod metrics;
@@ -30,13 +31,12 @@ use cuewire::shutdown::Shutdown;
 use cuewire::vault::Vault;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 use crate::auth::Keys;
 use crate::call::Calls;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::routes::ingest::ROOM_KIB;
+use crate::routes::ingest::{Limits, Room};
 use crate::routes::stream::Listeners;
 
 /// What handlers work with. Clones share it.
@@ -54,8 +54,9 @@ pub(crate) struct Parts {
     vault: Vault,
     metrics: Metrics,
     listeners: Listeners,
-    /// For the bodies of events, a permit a KiB.
-    ingest_room: Semaphore,
+    /// For the bodies of events.
+    ingest_room: Room,
+    ingest_limits: Limits,
     shutdown: Shutdown,
 }
 
@@ -83,15 +84,18 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
 pub async fn serve(context: Context, config: Config, listener: TcpListener) -> anyhow::Result<()> {
     let Context { database, broker, health, registry, shutdown, common, .. } = context;
     let metrics = Metrics::new(&registry);
+    // What requests in flight need outlives the signal to stop.
+    let publishing = Shutdown::new();
     let api = Api(Arc::new(Parts {
-        publisher: Publisher::start(broker.clone(), health.component("publisher"), shutdown.clone()),
-        calls: Calls::start(broker, health.component("caller"), shutdown.clone()),
+        publisher: Publisher::start(broker.clone(), health.component("publisher"), publishing.clone()),
+        calls: Calls::start(broker, health.component("caller"), publishing.clone()),
         keys: Keys::new(database.clone(), metrics.clone()),
         operator_key_sha256: Sha256::digest(config.operator_key.as_bytes()).into(),
         guard: config.guard,
         vault: common.vault,
         listeners: Listeners::default(),
-        ingest_room: Semaphore::new(ROOM_KIB),
+        ingest_room: Room::default(),
+        ingest_limits: Limits::new(config.ingest_limit_per_second),
         shutdown: shutdown.clone(),
         metrics,
         database,
@@ -104,5 +108,6 @@ pub async fn serve(context: Context, config: Config, listener: TcpListener) -> a
     });
     let result = server::serve(listener, api).await;
     following.abort();
+    publishing.stop();
     result
 }

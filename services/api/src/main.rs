@@ -10,25 +10,14 @@ usage: api                    serve the API until SIGTERM
        api migrate            bring the database's schema up to date, and make its partitions
        api topology apply     declare the exchanges and queues, and change the number of the senders' queues
                               to CUEWIRE_SENDER_QUEUES
-       api --help
-
-Configuration is read from the environment; deploy/.env.example describes every variable.
-";
+       api --help";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        [] => cuewire::service::main("api", 9101, Config::read, cuewire_api::run),
         ["migrate"] => cuewire::service::command("api", commands::migrate),
         ["topology", "apply"] => cuewire::service::command("api", commands::apply_topology),
-        ["--help" | "-h" | "help"] => {
-            print!("{USAGE}");
-            ExitCode::SUCCESS
-        }
-        _ => {
-            eprint!("api: there is no command `{}`\n\n{USAGE}", arguments.join(" "));
-            ExitCode::from(2)
-        }
+        _ => cuewire::service::main("api", USAGE, 9101, Config::read, cuewire_api::run),
     }
 }

@@ -12,6 +12,8 @@ pub(crate) struct Metrics {
     pub(crate) duration: HistogramVec,
     /// Events that were accepted over HTTP.
     pub(crate) events_accepted: IntCounter,
+    /// Events of organizations that publish more than they may.
+    pub(crate) events_refused: IntCounter,
     /// Events that could not be handed to the broker.
     pub(crate) publish_failures: IntCounterVec,
     /// From publishing a request's events to the last confirm.
@@ -47,6 +49,11 @@ impl Metrics {
                 registry,
                 "cuewire_api_events_accepted_total",
                 "Events accepted over HTTP: the broker has confirmed them",
+            ),
+            events_refused: counter(
+                registry,
+                "cuewire_api_events_refused_total",
+                "Events refused over HTTP, since their organization published more than it may",
             ),
             publish_failures: counters(
                 registry,

@@ -1,7 +1,7 @@
 //! The OpenAPI document: made from the handlers, and completed here with what all of them have in common.
 
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Required, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -55,11 +55,20 @@ pub(crate) fn router(routes: OpenApiRouter<Api>) -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Common::openapi()).merge(routes)
 }
 
-/// Gives every operation the errors that every operation may answer.
+/// What the description of a body that may be left out begins with: the type of the handler's argument does not
+/// reach the document.
+const OPTIONAL: &str = "May be left out";
+
+/// Gives every operation the errors that every operation may answer, and says which bodies may be left out.
 pub(crate) fn complete(mut document: Document) -> Document {
     for item in document.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.put, &mut item.delete];
         for operation in operations.into_iter().flatten() {
+            if let Some(RefOr::T(body)) = &mut operation.request_body
+                && body.description.as_ref().is_some_and(|it| it.starts_with(OPTIONAL))
+            {
+                body.required = Some(Required::False);
+            }
             for (status, description) in [
                 ("401", "There is no key, or it is not known"),
                 ("403", "The key may not do this"),
@@ -77,4 +86,31 @@ pub(crate) fn complete(mut document: Document) -> Document {
 fn problem(description: &str) -> Response {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     ResponseBuilder::new().description(description).content(PROBLEM, content).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_that_may_be_left_out_are_not_required_and_all_others_are() {
+        let (_, document) = router(crate::routes::all()).split_for_parts();
+        let document = serde_json::to_value(complete(document)).unwrap();
+        let mut optional = Vec::new();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for operation in operations.as_object().unwrap().values() {
+                match &operation["requestBody"] {
+                    body if body.is_null() || body["required"] == true => {}
+                    body => {
+                        assert_eq!(body["required"], false, "{path}");
+                        optional.push(path.as_str());
+                    }
+                }
+            }
+        }
+        optional.sort_unstable();
+        let expected =
+            ["/v1/dead-letters/{id}/redrive", "/v1/webhooks/{id}/secret/rotate", "/v1/webhooks/{id}/test"];
+        assert_eq!(optional, expected);
+    }
 }

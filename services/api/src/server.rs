@@ -1,4 +1,4 @@
-//! The HTTP server: all routes, what surrounds every request, and the end without cutting one off.
+//! The HTTP server: all routes, and what surrounds every request.
 
 use std::any::Any;
 use std::time::{Duration, Instant};
@@ -9,7 +9,6 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
@@ -18,21 +17,29 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::Api;
 use crate::error::Problem;
 use crate::extract::MAX_BODY_BYTES;
-use crate::{openapi, routes};
+use crate::{connections, openapi, routes};
 
 /// Until the head of the answer. The slowest are a body of 30 s with its publishing, and a test call of 35 s;
 /// it ends before the grace for stopping does.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(42);
 
+/// What an answer may load when a browser shows it: nothing, and the documentation what is in the binary. Swagger UI
+/// sets styles on elements, and has its icons as `data:` URLs.
+const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+    img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The longest is a list's filters, percent-encoded, with a cursor.
+const MAX_URI_BYTES: usize = 24 * 1024;
+/// An event in binary mode has up to 71 attributes, and text in them three bytes for each that is
+/// percent-encoded; proxies add a few.
+const MAX_HEADERS: usize = 128;
+const MAX_HEADERS_BYTES: usize = 256 * 1024;
+
 /// Serves until the service stops, and then finishes the requests in flight.
 pub(crate) async fn serve(listener: TcpListener, api: Api) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "the API is served");
     let shutdown = api.shutdown.clone();
-    // Answers are small and whole: waiting for more of them would only make them late.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    axum::serve(listener, router(api))
-        .with_graceful_shutdown(async move { shutdown.stopped().await })
-        .await?;
+    connections::serve(listener, router(api), shutdown).await;
     Ok(())
 }
 
@@ -75,11 +82,19 @@ async fn observe(State(api): State<Api>, request: Request, next: Next) -> Respon
         path = request.uri().path(),
         organization = tracing::field::Empty
     );
-    let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request).instrument(span.clone())).await;
-    let mut response = answered
-        .unwrap_or_else(|_| Problem::unavailable("the request took too long; try again").into_response());
+    let mut response = match too_long(&request) {
+        Some(problem) => problem.into_response(),
+        None => {
+            let run = next.run(request).instrument(span.clone());
+            tokio::time::timeout(REQUEST_TIMEOUT, run).await.unwrap_or_else(|_| {
+                Problem::unavailable("the request took too long; try again").into_response()
+            })
+        }
+    };
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let policy = HeaderValue::from_static(if route.starts_with("/docs") { DOCS_POLICY } else { POLICY });
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     if route.starts_with("/v1/") {
         // Answers hold secrets and keys, and are true only now.
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -89,6 +104,25 @@ async fn observe(State(api): State<Api>, request: Request, next: Next) -> Respon
     api.metrics.duration.with_label_values(&[route.as_str(), method]).observe(elapsed.as_secs_f64());
     span.in_scope(|| tracing::debug!(status = status.as_u16(), ?elapsed, "answered"));
     response
+}
+
+/// Why the request's head is more than is read. What is far more, hyper refuses by itself, without a body.
+fn too_long(request: &Request) -> Option<Problem> {
+    let uri = request.uri().path_and_query().map_or(0, |it| it.as_str().len());
+    if uri > MAX_URI_BYTES {
+        let detail = format!("the path and query are {uri} bytes, and at most {MAX_URI_BYTES} are accepted");
+        return Some(Problem::new(StatusCode::URI_TOO_LONG, detail));
+    }
+    let headers = request.headers();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    (headers.len() > MAX_HEADERS || bytes > MAX_HEADERS_BYTES).then(|| {
+        let detail = format!(
+            "the request has {} headers of {bytes} bytes, and at most {MAX_HEADERS} of {MAX_HEADERS_BYTES} bytes \
+             are accepted",
+            headers.len()
+        );
+        Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+    })
 }
 
 /// The method, where it is one of HTTP's own: a client may invent any, and each would be a time series.

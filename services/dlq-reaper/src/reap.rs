@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use cuewire::amqp::consumer::Limits;
+use cuewire::amqp::topology::Topology;
 use cuewire::amqp::{Consumer, Message, Publisher};
 use cuewire::db::dead_letters::Burial;
 use cuewire::db::{Database, until_it_answers};
@@ -30,6 +31,8 @@ const FINISH_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct Reaper {
     pub(crate) database: Database,
     pub(crate) publisher: Publisher,
+    /// Which publisher may speak for which organizations.
+    pub(crate) topology: Topology,
     /// After which time a message is sent again that the broker gave up.
     pub(crate) redrive_after: Duration,
     pub(crate) metrics: Metrics,
@@ -73,9 +76,11 @@ impl Reaper {
     }
 
     fn letter<'a>(&self, message: &'a DeadMessage, now: OffsetDateTime) -> Burial<'a> {
+        let event = Event::from_json(&message.body).ok();
         Burial {
             message,
-            event: Event::from_json(&message.body).ok(),
+            claim: message.claim(event.as_ref(), &self.topology),
+            event,
             redrive_at: message.redrive_unasked.then(|| now + self.redrive_after),
         }
     }
@@ -213,8 +218,10 @@ mod tests {
     fn letters_are_recorded_together_up_to_a_bound_and_larger_ones_alone() {
         const MIB: usize = 1024 * 1024;
         let messages: Vec<_> = [8, 8, 1, 40, 1, 1].into_iter().map(|mib| message(mib * MIB)).collect();
-        let letters: Vec<_> =
-            messages.iter().map(|message| Burial { message, event: None, redrive_at: None }).collect();
+        let letters: Vec<_> = messages
+            .iter()
+            .map(|message| Burial { message, event: None, claim: None, redrive_at: None })
+            .collect();
         let runs: Vec<usize> = by_bytes(&letters).into_iter().map(<[_]>::len).collect();
         assert_eq!(runs, [2, 1, 1, 2]);
     }

@@ -64,6 +64,7 @@ async fn delete_old_rows(retention: &Retention, config: &Config, metrics: &Metri
         ("dead_letters", retention.delete_dead_letters(oldest).await?),
         ("changes", retention.delete_changes(now).await?),
         ("secrets", retention.delete_expired_secrets(now).await?),
+        ("retries", retention.delete_ended_retries(now).await?),
     ];
     for (table, rows) in deleted.into_iter().filter(|(_, rows)| *rows > 0) {
         metrics.rows_deleted.with_label_values(&[table]).inc_by(rows);

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+const USAGE: &str = "usage: router             fan events out to the webhooks that want them, until SIGTERM
+       router --help";
+
 fn main() -> ExitCode {
-    cuewire::service::main("router", 9102, cuewire_router::Config::read, cuewire_router::run)
+    cuewire::service::main("router", USAGE, 9102, cuewire_router::Config::read, cuewire_router::run)
 }

@@ -114,6 +114,10 @@ impl Sender {
             Err(step) => return Ok(*step),
         };
         let is_test = delivery.reply.is_some();
+        if is_test && OffsetDateTime::now_utc() > delivery.deadline {
+            tracing::info!("a test call that nobody waits for any more is dropped");
+            return Ok(Step::Done);
+        }
         if (origin.redelivered || delivery.lane != Lane::Fresh)
             && let Some(recorded) = self.until_told(origin, self.log.look_up(delivery.key())).await??
         {
@@ -157,9 +161,11 @@ impl Sender {
         let duration = timer.elapsed();
         let finished_at = OffsetDateTime::now_utc();
         let verdict = format.judge(&outcome, finished_at);
-        // Somebody waits for a test call's answer, so it is not tried again.
-        let schedule = if delivery.reply.is_some() { &Schedule::none() } else { &target.schedule };
-        let state = State::after(verdict, delivery.number, finished_at, schedule, delivery.deadline);
+        let state = match delivery.reply {
+            // Somebody waits for its answer.
+            Some(_) => State::after_test(verdict),
+            None => State::after(verdict, delivery.number, finished_at, &target.schedule, delivery.deadline),
+        };
         self.metrics.duration.with_label_values(&[format.as_str()]).observe(duration.as_secs_f64());
         self.metrics.attempts.with_label_values(&[format.as_str(), state.as_str()]).inc();
         self.metrics.outcomes.with_label_values(&[outcome_label(&outcome)]).inc();

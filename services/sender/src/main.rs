@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+const USAGE: &str = "usage: sender             deliver to webhooks, and retry, until SIGTERM
+       sender --help";
+
 fn main() -> ExitCode {
-    cuewire::service::main("sender", 9103, cuewire_sender::Config::read, cuewire_sender::run)
+    cuewire::service::main("sender", USAGE, 9103, cuewire_sender::Config::read, cuewire_sender::run)
 }

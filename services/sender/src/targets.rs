@@ -39,8 +39,14 @@ pub struct Target {
 impl Target {
     fn new(webhook: Webhook, sealed: &[SealedSecret], vault: &Vault) -> Self {
         let header = |(name, value): (&String, &String)| {
-            Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?))
+            let mut value = value.parse::<HeaderValue>().ok()?;
+            value.set_sensitive(true);
+            Some((name.parse::<HeaderName>().ok()?, value))
         };
+        let headers = vault.open_headers(webhook.id, &webhook.sealed_headers).unwrap_or_else(|error| {
+            tracing::error!(webhook = %webhook.id, %error, "deliveries go without the webhook's headers");
+            Default::default()
+        });
         let open = |sealed: &SealedSecret| {
             let opened = vault.open(webhook.id, &sealed.sealed).map_err(|error| error.to_string());
             match opened.and_then(|text| text.parse::<Secret>()) {
@@ -53,7 +59,7 @@ impl Target {
         };
         Self {
             schedule: webhook.schedule(),
-            headers: webhook.headers.iter().filter_map(header).collect(),
+            headers: headers.iter().filter_map(header).collect(),
             secrets: sealed.iter().filter_map(open).collect(),
             failing: AtomicBool::new(webhook.first_failed_at.is_some()),
             webhook,

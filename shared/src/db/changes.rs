@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio_postgres::{AsyncMessage, NoTls};
+use tokio_postgres::AsyncMessage;
 
 use super::{Database, DbError};
 use crate::ids::OrganizationId;
@@ -72,7 +72,7 @@ impl Database {
 
     /// Listens until the connection ends or nobody is interested any more.
     async fn listen(&self, changes: &mpsc::Sender<Change>) -> Result<(), DbError> {
-        let (client, mut connection) = self.config.connect(NoTls).await?;
+        let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
         let (sender, mut notifications) = mpsc::channel(BUFFERED);
         let driver = tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {

@@ -12,7 +12,7 @@ use super::{Database, DbError};
 use crate::amqp::topology::{EVENTS, PUBLISHER_PREFIX};
 use crate::event::Event;
 use crate::ids::{DeadLetterId, DeliveryId, OrganizationId, Round, WebhookId};
-use crate::message::dead::DeadDelivery;
+use crate::message::dead::{Claim, DeadDelivery};
 use crate::message::{DeadMessage, Redrive};
 
 pub use read::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterPlace, StoredDeadLetter};
@@ -24,6 +24,8 @@ pub struct Burial<'a> {
     pub message: &'a DeadMessage,
     /// The event in it, where it can be read.
     pub event: Option<Event>,
+    /// The organization that it names, where its publisher may name any.
+    pub claim: Option<Claim>,
     /// When it is sent again without being asked for.
     pub redrive_at: Option<OffsetDateTime>,
 }
@@ -31,8 +33,8 @@ pub struct Burial<'a> {
 impl Database {
     /// Puts a batch on record, each id once. Answers those that were not on record before.
     ///
-    /// A dead letter belongs to its delivery's organization, or to the one that its event names, or else to
-    /// nobody: the operator has it.
+    /// A dead letter belongs to its delivery's organization, or to the one that its message names and its
+    /// publisher may speak for, or else to nobody: the operator has it.
     pub async fn bury(&self, batch: &[Burial<'_>]) -> Result<Vec<DeadLetterId>, DbError> {
         let columns = Columns::of(batch);
         let connection = self.connection().await?;
@@ -43,18 +45,20 @@ impl Database {
                      content_type, message_headers, exchange, routing_key, created_at, redrive_at)
                  SELECT id, reason, detail,
                         coalesce(organization_id,
-                            (SELECT organizations.id FROM organizations WHERE external_id = named),
-                            (SELECT organizations.id FROM organizations WHERE organizations.id = named_id)),
+                            (SELECT organizations.id FROM organizations
+                             WHERE (external_id = named OR organizations.id = named_id)
+                               AND (among IS NULL OR string_to_array(among, chr(10))
+                                                     && ARRAY[external_id, organizations.id::text]))),
                         category, event_source, event_id, event_type, webhook_id, delivery_id, round,
                         last_attempt, payload, content_type, message_headers, exchange, routing_key,
                         now(), redrive_at
                  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::uuid[],
                          $7::text[], $8::text[], $9::text[], $10::text[], $11::uuid[], $12::uuid[],
                          $13::uuid[], $14::text[], $15::bytea[], $16::text[], $17::jsonb[], $18::text[],
-                         $19::text[], $20::timestamptz[])
+                         $19::text[], $20::timestamptz[], $21::text[])
                      AS letter (id, reason, detail, organization_id, named, named_id, category,
                          event_source, event_id, event_type, webhook_id, delivery_id, round, last_attempt,
-                         payload, content_type, message_headers, exchange, routing_key, redrive_at)
+                         payload, content_type, message_headers, exchange, routing_key, redrive_at, among)
                  ON CONFLICT (id) DO NOTHING
                  RETURNING id",
             )
@@ -83,6 +87,7 @@ impl Database {
                     &columns.exchanges,
                     &columns.routing_keys,
                     &columns.redrive_at,
+                    &columns.among,
                 ],
             )
             .await?;
@@ -100,15 +105,37 @@ impl Database {
         Ok(row.as_ref().map(read_redrive))
     }
 
+    /// Takes the right to send a dead letter again, for the length of the lease; whether nobody else has it,
+    /// and nobody has sent it again.
+    pub async fn claim_redrive(&self, dead_letter: DeadLetterId, lease: Duration) -> Result<bool, DbError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(&format!(
+                "UPDATE dead_letters SET claimed_until = now() + make_interval(secs => $2)
+                 WHERE id = $1 AND {FREE}"
+            ))
+            .await?;
+        Ok(connection.execute(&statement, &[&dead_letter.0, &lease.as_secs_f64()]).await? > 0)
+    }
+
+    /// Gives back the right to send a dead letter again, which was not done.
+    pub async fn release_redrive(&self, dead_letter: DeadLetterId) -> Result<(), DbError> {
+        let connection = self.connection().await?;
+        let statement =
+            connection.prepare_cached("UPDATE dead_letters SET claimed_until = NULL WHERE id = $1").await?;
+        connection.execute(&statement, &[&dead_letter.0]).await?;
+        Ok(())
+    }
+
     /// Takes at most `limit` dead letters that are due to be sent again without being asked for. Nobody else
     /// gets them for the length of the lease; those not marked by then are due again.
     pub async fn claim_due_redrives(&self, lease: Duration, limit: i64) -> Result<Vec<Redrive>, DbError> {
         let connection = self.connection().await?;
         let statement = connection
             .prepare_cached(&format!(
-                "UPDATE dead_letters SET redrive_at = now() + make_interval(secs => $1)
+                "UPDATE dead_letters SET claimed_until = now() + make_interval(secs => $1)
                  WHERE id IN (
-                     SELECT id FROM dead_letters WHERE redrive_at <= now() AND {}
+                     SELECT id FROM dead_letters WHERE redrive_at <= now() AND {FREE} AND {}
                      ORDER BY redrive_at LIMIT $2 FOR UPDATE SKIP LOCKED)
                  RETURNING *",
                 redrivable()
@@ -131,6 +158,9 @@ impl Database {
         Ok(())
     }
 }
+
+/// The condition on a dead letter that nobody has sent again, or is about to.
+const FREE: &str = "redriven_at IS NULL AND (claimed_until IS NULL OR claimed_until <= now())";
 
 /// The condition on a dead letter that can be sent again: an event that was published as one, or a delivery.
 fn redrivable() -> String {
@@ -185,6 +215,7 @@ struct Columns<'a> {
     exchanges: Vec<String>,
     routing_keys: Vec<String>,
     redrive_at: Vec<Option<OffsetDateTime>>,
+    among: Vec<Option<String>>,
 }
 
 impl<'a> Columns<'a> {
@@ -197,9 +228,10 @@ impl<'a> Columns<'a> {
     }
 
     fn push(&mut self, letter: &'a Burial<'a>) {
-        let Burial { message, event, redrive_at } = letter;
+        let Burial { message, event, claim, redrive_at } = letter;
         let (event, delivery) = (event.as_ref(), message.delivery.as_ref());
-        let named = event.and_then(|event| event.extension("organization"));
+        let named = claim.as_ref().map(|claim| claim.organization.as_str());
+        let among = claim.as_ref().and_then(|claim| claim.among.as_ref());
         let (exchange, routing_key) = &message.first;
         let category = event.map_or(message.category.as_str(), |event| event.event_type.category());
         self.ids.push(message.id.0);
@@ -223,6 +255,8 @@ impl<'a> Columns<'a> {
         self.exchanges.push(without_nul(exchange));
         self.routing_keys.push(without_nul(routing_key));
         self.redrive_at.push(*redrive_at);
+        // No name of an organization has a line's end in it.
+        self.among.push(among.map(|names| names.join("\n")));
     }
 }
 

@@ -56,6 +56,12 @@ impl Retention {
         self.delete("secrets", "expires_at", now - KEEP_EXPIRED_SECRETS).await
     }
 
+    /// Deletes what is known of deliveries sent again by hand whose time is over, and answers how many there
+    /// were.
+    pub async fn delete_ended_retries(&self, now: OffsetDateTime) -> Result<u64, DbError> {
+        self.delete("retries", "until", now).await
+    }
+
     /// Deletes the rows of a table whose `column` is before `before`, a bounded number at a time. Rows that
     /// somebody else has locked wait for the next time.
     async fn delete(&self, table: &str, column: &str, before: OffsetDateTime) -> Result<u64, DbError> {

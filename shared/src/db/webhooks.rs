@@ -2,7 +2,6 @@
 
 mod manage;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -181,9 +180,6 @@ fn read_filter(row: &Row) -> Result<Option<crate::filter::Filter>, DbError> {
 
 fn read_webhook(row: &Row) -> Result<Webhook, DbError> {
     let unreadable = |what: &str| DbError::Unreadable(format!("a webhook's {what}"));
-    let headers: serde_json::Value = row.get("headers");
-    let headers: BTreeMap<String, String> =
-        serde_json::from_value(headers).map_err(|_| unreadable("headers"))?;
     let schedule: Option<Vec<i64>> = row.get("retry_schedule_ms");
     Ok(Webhook {
         id: WebhookId(row.get("id")),
@@ -198,7 +194,7 @@ fn read_webhook(row: &Row) -> Result<Webhook, DbError> {
         format: Format::parse(row.get("format")).ok_or_else(|| unreadable("format"))?,
         event_types: read_patterns(row)?,
         filter: row.get("filter"),
-        headers,
+        sealed_headers: row.get("headers"),
         signature: match row.get("signature") {
             "v1a" => Scheme::V1a,
             _ => Scheme::V1,

@@ -1,6 +1,7 @@
 //! A dead letter on its way to the reaper: the event or message, the reason, and a sentence.
 
 mod as_published;
+mod whose;
 
 use bytes::Bytes;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -13,6 +14,7 @@ use crate::amqp::{Publication, Received};
 use crate::delivery::Reason;
 use crate::ids::{DeadLetterId, DeliveryId, OrganizationId, Round, WebhookId};
 use as_published::Death;
+pub use whose::Claim;
 
 const REASON: &str = "cuewire-reason";
 const DETAIL: &str = "cuewire-detail";

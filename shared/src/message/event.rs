@@ -2,7 +2,8 @@
 //!
 //! CloudEvents over AMQP 0-9-1, for which there is no official binding: structured JSON
 //! (`application/cloudevents+json`, `application/json`, or no content type), or binary mode with attributes
-//! in headers named `ce-…`, `cloudEvents:…` or `cloudEvents_…`.
+//! in headers named `ce-…`, `cloudEvents:…` or `cloudEvents_…`. As in the official bindings, a content type of
+//! CloudEvents' own wins over such headers.
 
 use std::borrow::Cow;
 
@@ -17,7 +18,7 @@ use crate::amqp::consumer::Content;
 use crate::amqp::topology::EVENTS;
 use crate::amqp::{Publication, Received};
 use crate::delivery::{Reason, rfc3339};
-use crate::event::{AttributeValue, Event, is_json};
+use crate::event::{AttributeValue, Event, is_json, is_structured};
 
 /// Set on events that are sent again on purpose, which are then not dropped as repeats.
 const AGAIN: &str = "cuewire-again";
@@ -98,7 +99,8 @@ impl Content for EventMessage {
 pub(super) fn read(received: &Received) -> Result<EventMessage, String> {
     let headers = HeadersIn::of(received);
     let content_type = received.properties.content_type().as_ref().map(ShortString::as_str);
-    let attributes = binary_attributes(headers)?;
+    let is_structured = content_type.is_some_and(is_structured);
+    let attributes = if is_structured { Vec::new() } else { binary_attributes(headers)? };
     let (event, json) = if !attributes.is_empty() {
         let event = Event::from_attributes(attributes, content_type, received.body.clone());
         let event = event.map_err(|error| error.to_string())?;
@@ -130,7 +132,8 @@ pub fn read_recorded(
     content_type: Option<&str>,
     body: Bytes,
 ) -> Result<Event, String> {
-    let headers = headers.as_object().into_iter().flatten();
+    let is_structured = content_type.is_some_and(is_structured);
+    let headers = headers.as_object().into_iter().flatten().filter(|_| !is_structured);
     let mut attributes = Vec::new();
     for (header, value) in headers {
         let Some(name) = PREFIXES.iter().find_map(|prefix| header.strip_prefix(prefix)) else { continue };
@@ -149,6 +152,11 @@ pub fn read_recorded(
     } else {
         Event::from_attributes(attributes, content_type, body).map_err(|error| error.to_string())
     }
+}
+
+/// An attribute's text among headers that are told as JSON.
+pub(super) fn recorded_attribute<'a>(headers: &'a serde_json::Value, name: &str) -> Option<&'a str> {
+    PREFIXES.iter().find_map(|prefix| headers.get(format!("{prefix}{name}"))?.as_str())
 }
 
 fn binary_attributes(headers: HeadersIn<'_>) -> Result<Vec<(String, AttributeValue)>, String> {
@@ -188,4 +196,49 @@ fn attribute_value(header: &str, value: &AMQPValue) -> Result<AttributeValue, St
     i32::try_from(integer)
         .map(AttributeValue::Integer)
         .map_err(|_| format!("the header `{header}` is {integer}, and a number has 32 bits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::BasicProperties;
+    use serde_json::json;
+
+    use super::*;
+
+    const STRUCTURED: &[u8] = br#"{"id":"body","source":"s","type":"a.b","data":1}"#;
+
+    fn received(content_type: &str) -> Received {
+        let mut headers = FieldTable::default();
+        for (name, value) in [("ce-id", "header"), ("ce-source", "s"), ("ce-type", "a.b")] {
+            headers.insert(name.into(), AMQPValue::LongString(value.into()));
+        }
+        Received {
+            queue: "router.events.v1".into(),
+            exchange: EVENTS.to_owned(),
+            routing_key: "a.b".to_owned(),
+            redelivered: false,
+            properties: BasicProperties::default()
+                .with_content_type(content_type.into())
+                .with_headers(headers),
+            body: Bytes::from_static(STRUCTURED),
+        }
+    }
+
+    #[test]
+    fn the_content_type_of_a_structured_event_wins_over_attributes_in_headers() {
+        for (content_type, id) in [
+            ("application/cloudevents+json", "body"),
+            ("Application/CloudEvents+JSON; charset=utf-8", "body"),
+            ("application/json", "header"),
+        ] {
+            let message = read(&received(content_type)).unwrap();
+            assert_eq!(message.event.id, id, "{content_type}");
+            let headers = json!({"ce-id": "header", "ce-source": "s", "ce-type": "a.b"});
+            let event = read_recorded(&headers, Some(content_type), Bytes::from_static(STRUCTURED)).unwrap();
+            assert_eq!(event.id, id, "{content_type}");
+        }
+        let batch =
+            Received { body: Bytes::from_static(b"[]"), ..received("application/cloudevents-batch+json") };
+        assert!(read(&batch).is_err(), "a batch is no event, whatever its headers say");
+    }
 }

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::dead::DeadDelivery;
 use super::delivery::NewDelivery;
@@ -36,9 +35,16 @@ pub struct Redrive {
 }
 
 impl Redrive {
-    /// The message that sends it again because somebody asked for it: a delivery in this round.
+    /// The round in which it is sent again, whoever does it.
     #[must_use]
-    pub fn publication(&self, round: Round, now: OffsetDateTime) -> Publication {
+    pub fn round(&self) -> Round {
+        Round::of_redrive(self.id)
+    }
+
+    /// The message that sends it again because somebody asked for it. Made a second time after a fault it is
+    /// the same work.
+    #[must_use]
+    pub fn publication(&self, now: OffsetDateTime) -> Publication {
         let Some(DeadDelivery { delivery, organization, webhook, .. }) = &self.delivery else {
             return EventMessage::again(&self.exchange, &self.event_type, self.event.clone());
         };
@@ -50,17 +56,15 @@ impl Redrive {
             category: &self.category,
             event: self.event.clone(),
         };
-        let first = DeliveryMessage::first(new, round, Lane::Due, now);
+        let first = DeliveryMessage::first(new, self.round(), Lane::Due, now);
         DeliveryMessage { delivery: *delivery, ..first }.publication()
     }
 
     /// The message that sends it again without being asked for. It bears a mark, by which it stays dead if
-    /// the same message dies by the delivery limit again; and its round is computed, so that a repeat after
-    /// a fault is the same work.
+    /// the same message dies by the delivery limit again.
     #[must_use]
     pub fn unasked(&self, now: OffsetDateTime) -> Publication {
-        let round = Round(Uuid::new_v5(&self.id.0, REDRIVEN.as_bytes()));
-        let mut publication = self.publication(round, now);
+        let mut publication = self.publication(now);
         publication.headers = HeadersOut(publication.headers).text(REDRIVEN, self.id).0;
         publication
     }

@@ -1,5 +1,6 @@
 //! A change of configuration takes effect within a second.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cuewire_tests::system::test;
@@ -59,6 +60,39 @@ fn a_new_a_changed_and_a_disabled_webhook_take_effect_within_a_second() {
             .map(|request| request.path)
             .collect();
         assert_eq!(last, ["/tell"]);
+    });
+}
+
+#[test]
+fn a_deleted_key_is_refused_within_a_second_though_it_is_used_and_others_change_all_the_time() {
+    test(async |system| {
+        let (organization, other) = (system.organization().await, system.organization().await);
+        let doomed = organization.with_role("viewer").await;
+        let keys = organization.admin.get("/v1/api-keys").await.expect(200);
+        let keys = keys["data"].as_array().unwrap();
+        let key = keys.iter().find(|key| key["role"] == "viewer").unwrap();
+        let path = format!("/v1/api-keys/{}", key["id"].as_str().unwrap());
+        let refused = AtomicBool::new(false);
+        let change = async {
+            while !refused.load(Ordering::Relaxed) {
+                other.with_role("viewer").await;
+            }
+        };
+        let use_it = async {
+            for _ in 0..50 {
+                let _ = doomed.get("/v1/webhooks").await.expect(200);
+            }
+            assert_eq!(organization.admin.delete(&path).await.status, 204);
+            let deleted = Instant::now();
+            while doomed.get("/v1/webhooks").await.status != 401 {
+                assert!(deleted.elapsed() < SOON, "it still works after {SOON:?}");
+            }
+            for _ in 0..50 {
+                let _ = doomed.get("/v1/webhooks").await.problem(401);
+            }
+            refused.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(change, use_it);
     });
 }
 

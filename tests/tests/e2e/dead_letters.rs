@@ -3,6 +3,7 @@
 use cuewire_tests::event::id;
 use cuewire_tests::system::test;
 use cuewire_tests::{Answer, Receiver, verify};
+use futures_util::future::join_all;
 use serde_json::json;
 
 #[test]
@@ -27,6 +28,58 @@ fn a_dead_letter_that_is_redriven_goes_out_again_under_its_old_id() {
         assert!(letter["redriven_at"].is_string(), "{letter}");
         system.stop_all().await;
         assert_eq!(receiver.count(), 3);
+    });
+}
+
+#[test]
+fn a_dead_letter_that_several_people_redrive_at_once_goes_out_once() {
+    test(async |system| {
+        let receiver = Receiver::answering([Answer::status(500), Answer::status(200)]).await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).schedule(&[]).create().await;
+        let event = organization.event("a.b");
+        system.amqp().await.publish(&event).await;
+        let letter = organization.dead_letters(1).await.remove(0);
+        let redrive = format!("/v1/dead-letters/{}/redrive", letter["id"].as_str().unwrap());
+        let retry = format!("/v1/deliveries/{}/retry", letter["delivery_id"].as_str().unwrap());
+        let body = json!({});
+        let clicks = (0..10)
+            .map(|number| organization.admin.post(if number % 2 == 0 { &redrive } else { &retry }, &body));
+        let statuses: Vec<u16> = join_all(clicks).await.iter().map(|reply| reply.status.as_u16()).collect();
+        assert_eq!(statuses.iter().filter(|status| **status == 202).count(), 1, "{statuses:?}");
+        assert_eq!(statuses.iter().filter(|status| **status == 409).count(), 9, "{statuses:?}");
+        organization.delivery(id(&event), &webhook, "delivered").await;
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 2);
+    });
+}
+
+#[test]
+fn a_redrive_whose_record_was_lost_with_the_api_is_repeated_as_the_same_work() {
+    test(async |system| {
+        let receiver = Receiver::answering([Answer::status(500), Answer::status(200)]).await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).schedule(&[]).create().await;
+        let event = organization.event("a.b");
+        system.amqp().await.publish(&event).await;
+        let letter = organization.dead_letters(1).await.remove(0);
+        let path = format!("/v1/dead-letters/{}/redrive", letter["id"].as_str().unwrap());
+        let first = organization.admin.post(&path, &json!({})).await.expect(202);
+        organization.delivery(id(&event), &webhook, "delivered").await;
+
+        // As a crash leaves it that comes between publishing and marking: claimed, and first for a while.
+        let crash = async |lease: &str| {
+            let sql =
+                format!("UPDATE dead_letters SET redriven_at = NULL, claimed_until = now() + '{lease}'");
+            system.database().await.batch_execute(&sql).await.unwrap();
+        };
+        crash("1 minute").await;
+        let _ = organization.admin.post(&path, &json!({})).await.problem(409);
+        crash("0").await;
+        let again = organization.admin.post(&path, &json!({})).await.expect(202);
+        assert_eq!(again, first);
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 2, "the attempt of that round is on record");
     });
 }
 

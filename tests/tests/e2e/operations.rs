@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use cuewire_tests::event::{events, id};
 use cuewire_tests::system::test;
-use cuewire_tests::{Answer, Receiver, until, verify};
+use cuewire_tests::{Answer, Receiver, Service, until, verify};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
+use url::form_urlencoded;
 
 #[test]
 fn a_test_call_answers_with_what_the_receiver_said_and_is_not_repeated() {
@@ -20,6 +22,7 @@ fn a_test_call_answers_with_what_the_receiver_said_and_is_not_repeated() {
         assert_eq!((&good["status"], &good["response_body"]), (&json!(200), &json!("fine")));
         let bad = organization.admin.post(&path, &json!({"type": "recordings.error"})).await.expect(200);
         assert_eq!((&bad["status"], &bad["response_body"]), (&json!(500), &json!("broken")));
+        assert_eq!((&bad["state"], &bad["reason"]), (&json!("dead"), &json!("test")));
         let requests = receiver.wait_for(2).await;
         let event_type = requests[0].json()["type"].as_str().unwrap().to_owned();
         assert!(event_type.starts_with("recordings."), "{event_type}");
@@ -32,6 +35,22 @@ fn a_test_call_answers_with_what_the_receiver_said_and_is_not_repeated() {
         let letters = "SELECT count(*) FROM dead_letters";
         let letters: i64 = system.database().await.query_one(letters, &[]).await.unwrap().get(0);
         assert_eq!(letters, 0, "a test that fails is no dead letter");
+    });
+}
+
+#[test]
+fn a_test_call_that_no_sender_took_in_time_is_not_sent_later() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).with("timeout_ms", 100).create().await;
+        system.stop(Service::Sender).await;
+        let path = format!("/v1/webhooks/{}/test", webhook.id);
+        let problem = organization.admin.post(&path, &json!({})).await.problem(504);
+        assert!(problem.contains("no sender"), "{problem}");
+        system.start(Service::Sender).await;
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 0);
     });
 }
 
@@ -52,6 +71,35 @@ fn a_delivery_that_is_over_is_sent_again_by_hand_and_one_under_way_is_not() {
         let requests = receiver.wait_for(3).await;
         assert!(requests.iter().all(|request| request.id() == delivery["id"]));
         organization.delivery(id(&event), &webhook, "delivered").await;
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 3);
+    });
+}
+
+#[test]
+fn a_delivered_delivery_is_sent_again_once_however_often_that_is_asked_for_at_once() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).create().await;
+        let event = organization.event("a.b");
+        system.amqp().await.publish(&event).await;
+        let delivery = organization.delivery(id(&event), &webhook, "delivered").await;
+        let path = format!("/v1/deliveries/{}/retry", delivery["id"].as_str().unwrap());
+        // What is asked for waits until there is a sender again.
+        system.stop(Service::Sender).await;
+        let body = json!({});
+        let clicks = join_all((0..10).map(|_| organization.admin.post(&path, &body))).await;
+        let statuses: Vec<u16> = clicks.iter().map(|reply| reply.status.as_u16()).collect();
+        assert_eq!(statuses.iter().filter(|status| **status == 202).count(), 1, "{statuses:?}");
+        let problem = organization.admin.post(&path, &body).await.problem(409);
+        assert!(problem.contains("under way"), "{problem}");
+        organization.delivery(id(&event), &webhook, "pending").await;
+
+        system.start(Service::Sender).await;
+        organization.delivery(id(&event), &webhook, "delivered").await;
+        let _ = organization.admin.post(&path, &body).await.expect(202);
+        receiver.wait_for(3).await;
         system.stop_all().await;
         assert_eq!(receiver.count(), 3);
     });
@@ -114,6 +162,71 @@ fn events_are_found_by_type_category_subject_and_time() {
         assert_eq!(list("subject=f-1").await, set(&["f-1"]));
         assert_eq!(list("from=2020-01-01T00:00:00Z&to=2020-01-02T00:00:00Z").await, set(&[]));
         assert_eq!(list("from=2020-01-01T00:00:00Z").await.len(), 3);
+    });
+}
+
+#[test]
+fn an_event_is_read_by_its_id_whatever_that_is() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let ids = ["stream", ".", "..", " ", "_", "a/b?c#d", "%2F", "ü+&="];
+        for (number, id) in ids.into_iter().enumerate() {
+            let mut event = organization.event("a.b");
+            (event["id"], event["source"], event["subject"]) =
+                (id.into(), " ".into(), format!("s-{number}").into());
+            system.amqp().await.publish(&event).await;
+        }
+        until("all are logged", async || {
+            let list = organization.admin.get("/v1/events").await.expect(200);
+            (list["data"].as_array().unwrap().len() == ids.len()).then_some(())
+        })
+        .await;
+        for (number, id) in ids.into_iter().enumerate() {
+            let query = form_urlencoded::Serializer::new(String::new())
+                .append_pair("id", id)
+                .append_pair("source", " ")
+                .finish();
+            let event = organization.admin.get(&format!("/v1/events/_?{query}")).await.expect(200);
+            assert_eq!((&event["id"], &event["subject"]), (&json!(id), &json!(format!("s-{number}"))));
+        }
+        let event = organization.admin.get("/v1/events/%20").await.expect(200);
+        assert_eq!(event["id"], " ");
+        let _ = organization.admin.get("/v1/events/other?id=stream").await.problem(422);
+    });
+}
+
+#[test]
+fn a_viewer_sees_which_headers_a_webhook_has_and_the_database_holds_none_of_their_values() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let receiver = Receiver::healthy().await;
+        let headers = json!({"authorization": "Bearer of-the-receiver", "x-two": "zwei"});
+        let webhook = organization.webhook(receiver.url("/")).with("headers", headers.clone()).create().await;
+        assert_eq!(webhook.json["headers"], headers);
+        let path = format!("/v1/webhooks/{}", webhook.id);
+        for (role, seen) in [
+            ("admin", headers.clone()),
+            ("editor", headers.clone()),
+            ("viewer", json!({"authorization": "***", "x-two": "***"})),
+        ] {
+            let api = organization.with_role(role).await;
+            assert_eq!(api.get(&path).await.expect(200)["headers"], seen, "{role}");
+            assert_eq!(api.get("/v1/webhooks").await.expect(200)["data"][0]["headers"], seen, "{role}");
+        }
+        let row =
+            "SELECT encode(headers, 'escape') || to_jsonb(webhooks)::text FROM webhooks WHERE url LIKE '%/'";
+        let row: String = system.database().await.query_one(row, &[]).await.unwrap().get(0);
+        assert!(
+            row.contains(&webhook.id) && !row.contains("of-the-receiver") && !row.contains("zwei"),
+            "{row}"
+        );
+
+        organization.change(&webhook, &json!({"name": "changed"})).await;
+        system.amqp().await.publish(&organization.event("a.b")).await;
+        let request = receiver.wait_for(1).await.remove(0);
+        assert_eq!(request.header("authorization"), Some("Bearer of-the-receiver"));
+        organization.change(&webhook, &json!({"headers": null})).await;
+        assert_eq!(organization.admin.get(&path).await.expect(200)["headers"], json!({}));
     });
 }
 

@@ -4,6 +4,7 @@ use cuewire_tests::amqp::Raw;
 use cuewire_tests::event::id;
 use cuewire_tests::{Receiver, Setup, until};
 use lapin::types::{AMQPValue, FieldTable};
+use serde_json::Value;
 
 #[test]
 fn a_publisher_reaches_its_own_category_and_no_other() {
@@ -71,5 +72,44 @@ fn a_publisher_reaches_its_own_category_and_no_other() {
         let mut expected = [&allowed, &paid].map(|event| ("/acme".to_owned(), id(event).to_owned()));
         expected.sort();
         assert_eq!(arrived, expected);
+    });
+}
+
+#[test]
+fn a_dead_letter_belongs_to_the_organization_it_names_only_if_its_publisher_may_speak_for_it() {
+    Setup::default().variable("CUEWIRE_PUBLISHERS", "billing=payments@acme").run(async |system| {
+        let acme = system.organization_named("acme").await;
+        let other = system.organization().await;
+        let broken = |organization: &str| {
+            let mut event = cuewire_tests::event("payments.made", organization);
+            event["time"] = "yesterday".into();
+            event
+        };
+        let amqp = system.amqp().await;
+        let publish = async |exchange: &str, event: &Value| {
+            amqp.publish_raw(&Raw::event(event).to(exchange)).await.unwrap();
+        };
+        publish("events", &broken(&other.id)).await;
+        publish("events.in.billing", &broken(&acme.id)).await;
+        publish("events.in.billing", &broken("acme")).await;
+        // Forged: understood or not, it is not put before the other organization.
+        publish("events.in.billing", &broken(&other.id)).await;
+        publish("events.in.billing", &other.event("payments.made")).await;
+        publish("events.in.billing", &other.event("unbound.type")).await;
+
+        for (organization, count) in [(&other, 1), (&acme, 2)] {
+            let letters = organization.dead_letters(count).await;
+            assert!(letters.iter().all(|letter| letter["reason"] == "poison"), "{letters:?}");
+        }
+        let operator = system.operator();
+        let letters = until("the operator has the others", async || {
+            let letters = operator.get("/v1/dead-letters").await.expect(200);
+            letters["data"].as_array().filter(|letters| letters.len() == 3).cloned()
+        })
+        .await;
+        let mut reasons: Vec<_> = letters.iter().map(|letter| letter["reason"].as_str().unwrap()).collect();
+        reasons.sort_unstable();
+        assert_eq!(reasons, ["poison", "rejected", "unrouted"]);
+        other.dead_letters(1).await;
     });
 }

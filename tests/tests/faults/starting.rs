@@ -6,7 +6,7 @@ use cuewire_tests::{Receiver, Service, Setup, servers};
 use tokio::process::Command;
 
 /// Runs a program that ends by itself, with these variables alone; answers its exit code and what it said.
-async fn run_to_its_end<'a>(
+pub(crate) async fn run_to_its_end<'a>(
     program: &str,
     arguments: &[&str],
     variables: impl Iterator<Item = (&'a str, &'a str)>,
@@ -109,5 +109,24 @@ fn the_apis_commands_migrate_and_change_the_number_of_queues() {
         receiver.wait_for(20).await;
         system.stop_all().await;
         assert_eq!(receiver.count(), 20);
+    });
+}
+
+#[test]
+fn each_program_says_how_it_is_used_and_what_it_does_not_understand() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for service in Service::ALL {
+            let mut command = Command::new(servers::binary(service.name()));
+            let output = command.arg("--help").env_clear().output().await.unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(output.status.code(), Some(0), "{}", service.name());
+            assert!(text.starts_with(&format!("usage: {} ", service.name())), "{text}");
+            assert!((4..12).contains(&text.lines().count()), "{text}");
+
+            let (code, said) = run_to_its_end(service.name(), &["--frobnicate"], std::iter::empty()).await;
+            assert_eq!(code, Some(2), "{said}");
+            assert!(said.contains("--frobnicate") && said.contains("usage: "), "{said}");
+        }
     });
 }

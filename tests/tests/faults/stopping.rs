@@ -1,6 +1,13 @@
 //! SIGTERM, as every rollout sends it.
 
-use cuewire_tests::{Service, Setup};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cuewire_tests::{Answer, Receiver, Service, Setup, until};
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use crate::load::Load;
 
@@ -36,22 +43,69 @@ fn sigterm_under_load_loses_nothing_and_sends_nothing_twice() {
 }
 
 #[test]
-fn events_over_http_are_accepted_without_a_gap_while_the_api_stops() {
+fn events_over_http_are_accepted_or_refused_and_never_lost_while_the_api_stops() {
+    const CLIENTS: usize = 8;
     Setup::processes().run(async |system| {
-        let load = Load::new(system, 300).await;
-        let api = &load.organization.admin;
-        let accept = async {
-            for event in &load.events[..200] {
-                let _ = api.post("/v1/events", event).await.expect(202);
+        let mut load = Load::new(system, 4_000).await;
+        let old = load.organization.admin.clone();
+        let accepted = Mutex::new(Vec::new());
+        let refused = AtomicUsize::new(0);
+        // Each client publishes until it is refused, which it is once the api has stopped.
+        let publish = async |events: &[Value]| {
+            for event in events {
+                let request = old.request(Method::POST, "/v1/events");
+                let request = request.header("content-type", "application/json").body(event.to_string());
+                match old.try_send(request).await {
+                    Ok(reply) if reply.status == 202 => accepted.lock().unwrap().push(event.clone()),
+                    Ok(reply) => {
+                        assert_eq!(reply.status, 503, "{}", reply.text);
+                        refused.fetch_add(1, Ordering::Relaxed);
+                    }
+                    // Not a word of an answer: it was not accepted, as far as the client knows.
+                    Err(_) => {
+                        refused.fetch_add(1, Ordering::Relaxed);
+                        return;
+                    }
+                }
             }
         };
-        accept.await;
-        // What was accepted is with the broker, and not in the process that ends.
-        system.stop(Service::Api).await;
-        system.start(Service::Api).await;
-        system.amqp().await.publish_all(&load.events[200..]).await;
+        let stop = async {
+            until("the clients are under way", async || {
+                (accepted.lock().unwrap().len() >= 100).then_some(())
+            })
+            .await;
+            system.start(Service::Api).await;
+            system.stop(Service::Api).await;
+        };
+        let clients = join_all(load.events.chunks(4_000 / CLIENTS).map(publish));
+        tokio::join!(clients, stop);
+        let accepted = accepted.into_inner().unwrap();
+        assert!(accepted.len() < 4_000, "the api stopped during the requests");
+        assert!(refused.into_inner() <= CLIENTS, "no more than one request of each client is refused");
+        load.events = accepted;
+        // What was accepted by an api whose answer was lost with it would come besides.
         load.arrives().await;
         system.stop_all().await;
         assert_eq!(load.duplicates(), 0);
+    });
+}
+
+#[test]
+fn a_test_call_in_flight_is_answered_before_the_api_ends() {
+    Setup::processes().run(async |system| {
+        let receiver = Receiver::answering([Answer::status(200).after(Duration::from_secs(4))]).await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).create().await;
+        let path = format!("/v1/webhooks/{}/test", webhook.id);
+        let body = json!({});
+        let stop = async {
+            receiver.wait_for(1).await;
+            // It wants exit code 0.
+            system.stop(Service::Api).await;
+        };
+        let (reply, ()) = tokio::join!(organization.admin.post(&path, &body), stop);
+        let attempt = reply.expect(200);
+        assert_eq!((&attempt["state"], &attempt["status"]), (&json!("delivered"), &json!(200)));
+        system.start(Service::Api).await;
     });
 }

@@ -14,7 +14,7 @@ use cuewire::db::api_keys::Role;
 use cuewire::db::dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterPlace, StoredDeadLetter};
 use cuewire::delivery::{Reason, rfc3339};
 use cuewire::event::Event;
-use cuewire::ids::{DeadLetterId, Round, WebhookId};
+use cuewire::ids::{DeadLetterId, WebhookId};
 use cuewire::message::Redrive;
 use cuewire::message::event::read_recorded;
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::deliveries::{SentAgain, check_webhook};
+use super::deliveries::{LEASE, SentAgain, check_webhook};
 use crate::Api;
 use crate::auth::Caller;
 use crate::checks::Checks;
@@ -179,7 +179,7 @@ async fn delete(
 /// A delivery runs through its webhook's retry schedule anew, with the same `webhook-id`; an event is routed
 /// anew. What fails again is another dead letter. The body may be left out.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/redrive", tag = "Dead letters", params(("id" = Uuid, Path)),
-    request_body = RedriveBody,
+    request_body(content = RedriveBody, description = "May be left out"),
     responses((status = 202, body = SentAgain), (status = 404, description = "There is none"),
         (status = 409, description = "It was sent again already, or its webhook is disabled or gone"),
         (status = 422, description = "It cannot be read, and would be a dead letter again")))]
@@ -209,11 +209,22 @@ async fn redrive(
             )
         })?,
     };
-    let round = Round::new();
-    api.publish_all([redrive.publication(round, OffsetDateTime::now_utc())]).await?;
-    api.database.mark_redriven(&[id]).await?;
-    let delivery = redrive.delivery.map(|dead| SentAgain::delivery(dead.delivery, round));
-    Ok((StatusCode::ACCEPTED, Json(delivery.unwrap_or(SentAgain::EVENT))))
+    Ok((StatusCode::ACCEPTED, Json(send_again(&api, &redrive).await?)))
+}
+
+/// Sends a dead letter again, unless somebody has done so or is about to.
+pub(super) async fn send_again(api: &Api, redrive: &Redrive) -> Result<SentAgain, Problem> {
+    if !api.database.claim_redrive(redrive.id, LEASE).await? {
+        return Err(Problem::conflict("it was sent again already, or is being sent again just now"));
+    }
+    if let Err(problem) = api.publish_all([redrive.publication(OffsetDateTime::now_utc())]).await {
+        // Where this fails too, the lease ends by itself.
+        let _ = api.database.release_redrive(redrive.id).await;
+        return Err(problem);
+    }
+    api.database.mark_redriven(&[redrive.id]).await?;
+    let delivery = redrive.delivery.as_ref().map(|dead| SentAgain::delivery(dead.delivery, redrive.round()));
+    Ok(delivery.unwrap_or(SentAgain::EVENT))
 }
 
 /// A message that was not understood when it came, and may be now that Cuewire understands more; the error is

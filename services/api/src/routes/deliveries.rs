@@ -1,5 +1,7 @@
 //! One delivery with its attempts, and sending it once more.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -17,11 +19,16 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::dead_letters;
 use super::events::{DeliveryView, read_stored};
 use crate::Api;
 use crate::auth::{Editor, Viewer};
 use crate::error::Problem;
 use crate::extract::Path;
+
+/// How long whoever sends something again has the right to do so alone: above the time that a publish may take
+/// with its mark on record.
+pub(super) const LEASE: Duration = Duration::from_secs(60);
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(read)).routes(routes!(retry))
@@ -95,7 +102,7 @@ async fn read(
 /// Send a delivery again
 ///
 /// It runs through its retry schedule anew and keeps its `webhook-id`, so a receiver that took it may ignore
-/// it. The event must still be in the log.
+/// it. The event must still be in the log, or the delivery have ended in a dead letter.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "Deliveries", params(("id" = Uuid, Path)),
     responses((status = 202, body = SentAgain), (status = 404, description = "There is none"),
         (status = 409, description = "The delivery is under way, or its webhook is disabled or gone"),
@@ -106,32 +113,32 @@ async fn retry(
     Path(id): Path<DeliveryId>,
 ) -> Result<(StatusCode, Json<SentAgain>), Problem> {
     let found = Found::by_id(&api, &caller, id).await?;
-    if matches!(found.course.state, None | Some(DeliveryState::Retrying(_))) {
-        return Err(Problem::conflict("the delivery is under way; it can be sent again when it has ended"));
-    }
-    let stored = api.database.event(caller.organization, &found.event_id, Some(&found.source)).await?;
-    let stored = stored.ok_or_else(|| {
-        Problem::new(StatusCode::GONE, "the event is no longer in the log, and cannot be sent again")
-    })?;
-    let event = read_stored(&stored)?;
-    check_webhook(&api, &caller, found.webhook).await?;
-    let new = NewDelivery {
-        organization: caller.organization,
-        webhook: found.webhook,
-        source: &found.source,
-        event_id: &found.event_id,
-        category: event.event_type.category(),
-        event: stored.payload.into(),
+    let (Some(DeliveryState::Delivered | DeliveryState::Dead(_)), Some((last, day))) =
+        (found.course.state, found.course.run)
+    else {
+        return Err(under_way());
     };
-    // Looked up before: the new round may end in a dead letter of its own while this one is marked.
-    let letter = api.database.dead_letter_of(caller.organization, id).await?;
-    let round = Round::new();
-    let message = DeliveryMessage::first(new, round, Lane::Due, OffsetDateTime::now_utc());
-    api.publish_all([message.publication()]).await?;
-    if let Some(letter) = letter.filter(|letter| letter.redriven_at.is_none()) {
-        api.database.mark_redriven(&[letter.id]).await?;
+    check_webhook(&api, &caller, found.webhook).await?;
+    if let Some(letter) = found.course.letter
+        && let Some(redrive) = api.database.redrive(letter).await?
+    {
+        return Ok((StatusCode::ACCEPTED, Json(dead_letters::send_again(&api, &redrive).await?)));
     }
-    Ok((StatusCode::ACCEPTED, Json(SentAgain::delivery(id, round))))
+    let message = found.again(&api, &caller, last.retry(id, day)).await?;
+    if !api.database.claim_retry(id, message.round, LEASE).await? {
+        return Err(under_way());
+    }
+    if let Err(problem) = api.publish_all([message.publication()]).await {
+        // Where this fails too, the lease ends by itself.
+        let _ = api.database.release_retry(id, message.round).await;
+        return Err(problem);
+    }
+    api.database.retry_is_under_way(id, message.round).await?;
+    Ok((StatusCode::ACCEPTED, Json(SentAgain::delivery(id, message.round))))
+}
+
+fn under_way() -> Problem {
+    Problem::conflict("the delivery is under way; it can be sent again when it has ended")
 }
 
 /// A delivery sent again to a webhook that takes none would be a dead letter at once.
@@ -174,6 +181,24 @@ impl Found {
         };
         let course = Self::course(api, id, day).await?;
         Ok(Self { webhook, source, event_id, course, attempts })
+    }
+
+    /// The delivery once more, in this round.
+    async fn again(&self, api: &Api, caller: &KeyHolder, round: Round) -> Result<DeliveryMessage, Problem> {
+        let stored = api.database.event(caller.organization, &self.event_id, Some(&self.source)).await?;
+        let stored = stored.ok_or_else(|| {
+            Problem::new(StatusCode::GONE, "the event is no longer in the log, and cannot be sent again")
+        })?;
+        let event = read_stored(&stored)?;
+        let new = NewDelivery {
+            organization: caller.organization,
+            webhook: self.webhook,
+            source: &self.source,
+            event_id: &self.event_id,
+            category: event.event_type.category(),
+            event: stored.payload.into(),
+        };
+        Ok(DeliveryMessage::first(new, round, Lane::Due, OffsetDateTime::now_utc()))
     }
 
     async fn course(api: &Api, id: DeliveryId, day: Date) -> Result<Course, Problem> {

@@ -17,13 +17,15 @@ use uuid::Uuid;
 use super::times;
 use crate::Api;
 use crate::auth::Viewer;
-use crate::checks::{Checks, line};
+use crate::checks::{Checks, compared};
 use crate::error::Problem;
 use crate::extract::{Path, Query};
 use crate::page::{self, Day, Micros, Page};
 
 /// Longer ones are in no event.
 const MAX_FILTER_BYTES: usize = 2_048;
+/// In the path, where the event's id is in the query.
+const ID_IN_QUERY: &str = "_";
 /// Deliveries shown with their event; each costs a look at the account of attempts.
 const MAX_DELIVERIES_SHOWN: usize = 1_000;
 
@@ -60,6 +62,8 @@ struct ListQuery {
 struct ReadQuery {
     /// The event's source, where several have the same id; without it the newest is answered.
     source: Option<String>,
+    /// The event's id, with `_` in the path: for one that a path cannot carry (`.`, `..`, `stream`).
+    id: Option<String>,
 }
 
 /// An event in a list, without its data.
@@ -132,7 +136,7 @@ async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<SummaryView>>, Problem> {
     let mut checks = Checks::default();
-    let mut text = |field, text: Option<String>| checks.line(field, text?, MAX_FILTER_BYTES);
+    let mut text = |field, text: Option<String>| checks.compared(field, text?, MAX_FILTER_BYTES);
     let event_type = text("type", query.event_type);
     let category = text("category", query.category);
     let subject = text("subject", query.subject);
@@ -151,7 +155,8 @@ async fn list(
 
 /// Read an event with its deliveries
 ///
-/// The id is the publisher's, percent-encoded.
+/// The id is the publisher's, percent-encoded. Any id may be given as `/v1/events/_?id=…` too, where it cannot
+/// be taken for a part of the path.
 #[utoipa::path(get, path = "/v1/events/{id}", tag = "Events", params(("id" = String, Path), ReadQuery),
     responses((status = 200, body = EventWithDeliveries), (status = 404, description = "There is none")))]
 async fn read(
@@ -161,11 +166,14 @@ async fn read(
     Query(query): Query<ReadQuery>,
 ) -> Result<Json<EventWithDeliveries>, Problem> {
     let mut checks = Checks::default();
-    let source = query.source.and_then(|text| checks.line("source", text, MAX_FILTER_BYTES));
+    let source = query.source.and_then(|text| checks.compared("source", text, MAX_FILTER_BYTES));
+    if query.id.is_some() && id != ID_IN_QUERY {
+        checks.refuse("id", format!("is in the path too, where it must be {ID_IN_QUERY:?} then"));
+    }
     checks.finish()?;
     let none = || Problem::no_such("event");
     // An id that no event can have would not be understood by the database either.
-    let id = line(id, MAX_FILTER_BYTES).map_err(|_| none())?;
+    let id = compared(query.id.unwrap_or(id), MAX_FILTER_BYTES).map_err(|_| none())?;
     let stored = api.database.event(caller.organization, &id, source.as_deref()).await?.ok_or_else(none)?;
     let event = read_stored(&stored)?;
     let shown = &stored.webhooks[..stored.webhooks.len().min(MAX_DELIVERIES_SHOWN)];

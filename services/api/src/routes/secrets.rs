@@ -85,7 +85,7 @@ async fn read(
 ///
 /// During the overlap every delivery carries a signature by each secret. The body may be left out.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/secret/rotate", tag = "Webhooks", params(("id" = Uuid, Path)),
-    request_body = Rotation,
+    request_body(content = Rotation, description = "May be left out"),
     responses((status = 200, body = Secrets), (status = 404, description = "There is no such webhook"),
         (status = 409, description = "So many secrets are valid that no other is accepted")))]
 async fn rotate(

@@ -51,7 +51,7 @@ struct TestCall {
 /// The answer is the attempt, whatever the receiver said; it is not retried. A disabled webhook can be tested
 /// too. The sample is not in the event log. The body may be left out.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/test", tag = "Webhooks", params(("id" = Uuid, Path)),
-    request_body = TestCall,
+    request_body(content = TestCall, description = "May be left out"),
     responses((status = 200, body = AttemptView), (status = 404, description = "There is no such webhook"),
         (status = 504, description = "No sender answered in time")))]
 async fn test(
@@ -74,8 +74,11 @@ async fn test(
         category: event.event_type.category(),
         event: event.to_json(),
     };
-    let delivery = DeliveryMessage::first(new, Round::FIRST, Lane::Fresh, now);
-    let answer = api.calls.call(delivery, webhook.timeout + OVERHEAD).await;
+    let patience = webhook.timeout + OVERHEAD;
+    let first = DeliveryMessage::first(new, Round::FIRST, Lane::Fresh, now);
+    // A sample that comes when nobody waits for its answer any more would only startle the receiver.
+    let delivery = DeliveryMessage { deadline: now + patience, ..first };
+    let answer = api.calls.call(delivery, patience).await;
     let result = match &answer {
         Ok(_) => "answered",
         Err(CallError::Lost) => "lost",
@@ -152,8 +155,6 @@ fn generic(event_type: EventType) -> Event {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use cuewire::formats::Format;
     use cuewire::ids::OrganizationId;
     use cuewire::signature::Scheme;
@@ -178,7 +179,7 @@ mod tests {
             format: Format::Standard,
             event_types: event_types.iter().map(|text| Pattern::parse(text).unwrap()).collect(),
             filter: None,
-            headers: BTreeMap::new(),
+            sealed_headers: Vec::new(),
             signature: Scheme::V1,
             max_in_flight: 1,
             timeout: Duration::from_secs(1),

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use cuewire::db::DbError;
-use cuewire::db::api_keys::KeyHolder;
+use cuewire::db::api_keys::{KeyHolder, Role};
 use cuewire::delivery::rfc3339;
 use cuewire::ids::WebhookId;
 use cuewire::signature::{Scheme, Secret};
@@ -28,6 +28,8 @@ use crate::error::Problem;
 use crate::extract::{Json, Path, Query};
 use crate::page::{Micros, Page, PageQuery};
 
+/// In the place of a header's value that the caller may not see.
+const HIDDEN: &str = "***";
 /// A change that others keep overtaking is given up: something changes the webhook in a loop.
 const MAX_TRIES: usize = 5;
 
@@ -60,6 +62,7 @@ struct WebhookView {
     format: &'static str,
     event_types: Vec<String>,
     filter: Option<String>,
+    /// Headers of its own. Tokens are among them, so a viewer sees `***` for each value.
     headers: BTreeMap<String, String>,
     /// `v1` or `v1a`.
     signature: &'static str,
@@ -94,7 +97,7 @@ async fn create(
     State(api): State<Api>,
     Json(new): Json<WebhookFields>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (webhook, secret) = new.read_new(&api.guard, caller.organization).await?;
+    let (webhook, secret) = new.read_new(&api.guard, &api.vault, caller.organization).await?;
     let sealed = api.vault.seal(webhook.id, &secret.to_string());
     let webhook = api.database.create_webhook(&webhook, &sealed).await.map_err(|error| match error {
         DbError::Conflict(_) => super::organizations::none(),
@@ -102,7 +105,7 @@ async fn create(
     })?;
     let location = format!("/v1/webhooks/{}", webhook.id);
     let made = MadeWebhook {
-        view: WebhookView::of(webhook),
+        view: WebhookView::of(webhook, &api, &caller),
         public_key: public_key(&secret),
         secret: secret.to_string(),
     };
@@ -121,7 +124,7 @@ async fn list(
     let before = before.map(|(at, id)| (at.0, id));
     let webhooks = api.database.webhooks_of(caller.organization, before, limit).await?;
     let place = |webhook: &Webhook| (Micros(webhook.created_at), webhook.id);
-    Ok(axum::Json(Page::of(webhooks, limit, place, WebhookView::of)))
+    Ok(axum::Json(Page::of(webhooks, limit, place, |webhook| WebhookView::of(webhook, &api, &caller))))
 }
 
 /// Read a webhook
@@ -132,7 +135,7 @@ async fn read(
     State(api): State<Api>,
     Path(id): Path<WebhookId>,
 ) -> Result<axum::Json<WebhookView>, Problem> {
-    Ok(axum::Json(WebhookView::of(find(&api, &caller, id).await?)))
+    Ok(axum::Json(WebhookView::of(find(&api, &caller, id).await?, &api, &caller)))
 }
 
 /// Change a webhook
@@ -152,9 +155,9 @@ async fn change(
     let change = changed.read_change(&api.guard).await?;
     for _ in 0..MAX_TRIES {
         let mut webhook = find(&api, &caller, id).await?;
-        change.apply_to(&mut webhook);
+        change.apply_to(&mut webhook, &api.vault);
         if let Some(webhook) = api.database.save_webhook(&webhook, change.enables()).await? {
-            return Ok(axum::Json(WebhookView::of(webhook)));
+            return Ok(axum::Json(WebhookView::of(webhook, &api, &caller)));
         }
     }
     Err(Problem::conflict("others keep changing this webhook; try again"))
@@ -185,9 +188,23 @@ pub(super) fn public_key(secret: &Secret) -> Option<String> {
     (secret.scheme() == Scheme::V1a).then(|| secret.verifier())
 }
 
+/// The webhook's own headers, as the caller may see them.
+fn headers(webhook: &Webhook, api: &Api, caller: &KeyHolder) -> BTreeMap<String, String> {
+    let mut headers = api.vault.open_headers(webhook.id, &webhook.sealed_headers).unwrap_or_else(|error| {
+        tracing::error!(webhook = %webhook.id, %error, "a webhook is shown without its headers");
+        BTreeMap::new()
+    });
+    if caller.role < Role::Editor {
+        headers.values_mut().for_each(|value| HIDDEN.clone_into(value));
+    }
+    headers
+}
+
 impl WebhookView {
-    fn of(webhook: Webhook) -> Self {
+    /// The webhook, as the caller may see it.
+    fn of(webhook: Webhook, api: &Api, caller: &KeyHolder) -> Self {
         Self {
+            headers: headers(&webhook, api, caller),
             id: webhook.id.0,
             number: webhook.number,
             status: webhook.status(),
@@ -200,7 +217,6 @@ impl WebhookView {
             format: webhook.format.as_str(),
             event_types: webhook.event_types.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
             filter: webhook.filter,
-            headers: webhook.headers,
             signature: webhook.signature.as_str(),
             rate_limit_per_second: None,
             max_in_flight: webhook.max_in_flight,

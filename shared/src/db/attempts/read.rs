@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{decode_headers, read_state};
 use crate::db::{Database, DbError};
 use crate::delivery::{Answer, Attempt, Failure, Outcome, Reason, State};
-use crate::ids::{DeliveryId, OrganizationId, Round, WebhookId};
+use crate::ids::{DeadLetterId, DeliveryId, OrganizationId, Round, WebhookId};
 
 /// A delivery has no more attempts than a schedule has retries, times its rounds; what is above is left out.
 const MAX_ATTEMPTS_SHOWN: i64 = 1_000;
@@ -34,6 +34,10 @@ pub struct Course {
     pub delivery: DeliveryId,
     /// What it is; none: not attempted yet, or sent again and not attempted since.
     pub state: Option<State>,
+    /// The round that came to this state, and the day on which it did; none: not attempted yet.
+    pub run: Option<(Round, Date)>,
+    /// The dead letter that it ended in, if that was not sent again.
+    pub letter: Option<DeadLetterId>,
     /// How many attempts are on record, over all rounds.
     pub attempts: u32,
     /// The HTTP status of the last answer.
@@ -59,23 +63,31 @@ impl Database {
     /// How far these deliveries have come, in their order; the event was logged on `day`.
     ///
     /// A delivery's state is that of its last attempt, unless it became a dead letter later (its webhook
-    /// was disabled while it waited), and unless that was sent again since.
+    /// was disabled while it waited), and unless it was sent again since.
     pub async fn courses(&self, deliveries: &[DeliveryId], day: Date) -> Result<Vec<Course>, DbError> {
         let ids: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.0).collect();
         let connection = self.connection().await?;
         let statement = connection
             .prepare_cached(
-                "SELECT key.id, attempts, state, next_attempt_at, last.reason, status, started_at,
-                        dead.reason AS dead_reason, dead.created_at, dead.redriven_at
+                "SELECT key.id, attempts, state, next_attempt_at, last.reason, status, started_at, last.day,
+                        last.round, dead.reason AS dead_reason, dead.created_at, dead.redriven_at,
+                        dead.round AS dead_round, dead.id AS letter,
+                        retry.round IS NOT NULL AS under_way
                  FROM unnest($1::uuid[]) WITH ORDINALITY AS key (id, position)
                  LEFT JOIN LATERAL (
-                     SELECT count(*) OVER () AS attempts, state, next_attempt_at, reason, status, started_at
+                     SELECT count(*) OVER () AS attempts, state, next_attempt_at, reason, status, started_at,
+                            day, round
                      FROM attempts WHERE delivery_id = key.id AND day >= $2
                      ORDER BY started_at DESC, number DESC LIMIT 1) AS last ON true
                  LEFT JOIN LATERAL (
-                     SELECT reason, created_at, redriven_at FROM dead_letters
+                     SELECT id, reason, created_at, redriven_at, round FROM dead_letters
                      WHERE delivery_id = key.id
                      ORDER BY created_at DESC LIMIT 1) AS dead ON true
+                 LEFT JOIN retries AS retry ON retry.delivery_id = key.id AND retry.until > now()
+                     AND NOT EXISTS (SELECT FROM attempts WHERE delivery_id = key.id AND day >= $2
+                                                            AND attempts.round = retry.round)
+                     AND NOT EXISTS (SELECT FROM dead_letters WHERE delivery_id = key.id
+                                                                AND dead_letters.round = retry.round)
                  ORDER BY key.position",
             )
             .await?;
@@ -171,21 +183,30 @@ fn read_course(row: &Row) -> Result<Course, DbError> {
     let attempted: Option<OffsetDateTime> = row.get("started_at");
     let died: Option<OffsetDateTime> = row.get("created_at");
     let redriven: Option<OffsetDateTime> = row.get("redriven_at");
+    // The letter is about what came before the attempts that are newer than it.
+    let died = died.filter(|died| attempted.is_none_or(|attempted| attempted <= *died));
     let state = match (attempted, died) {
+        _ if row.get("under_way") => None,
         (None, None) => None,
-        (Some(attempted), died) if died.is_none_or(|died| attempted > died) => {
-            Some(read_state(row, "state", "next_attempt_at", "reason")?)
-        }
-        _ if redriven.is_some() => None,
-        _ => {
-            let reason: &str = row.get("dead_reason");
-            let reason = Reason::parse(reason);
+        (_, Some(_)) if redriven.is_some() => None,
+        (_, Some(_)) => {
+            let reason = Reason::parse(row.get("dead_reason"));
             Some(State::Dead(reason.ok_or_else(|| DbError::Unreadable("a dead letter's reason".to_owned()))?))
         }
+        (Some(_), None) => Some(read_state(row, "state", "next_attempt_at", "reason")?),
+    };
+    let run = match died {
+        Some(died) => row.get::<_, Option<Uuid>>("dead_round").map(|round| (Round(round), died.date())),
+        None => attempted.map(|_| (Round(row.get("round")), row.get("day"))),
     };
     Ok(Course {
         delivery: DeliveryId(row.get("id")),
         state,
+        run,
+        letter: row
+            .get::<_, Option<Uuid>>("letter")
+            .filter(|_| died.is_some() && redriven.is_none())
+            .map(DeadLetterId),
         attempts: row.get::<_, Option<i64>>("attempts").unwrap_or_default() as u32,
         status: row.get::<_, Option<i16>>("status").map(i16::unsigned_abs),
     })

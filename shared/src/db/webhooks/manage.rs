@@ -51,7 +51,7 @@ impl Database {
                     &webhook.format.as_str(),
                     &patterns(webhook),
                     &webhook.filter,
-                    &headers(webhook),
+                    &webhook.sealed_headers,
                     &webhook.signature.as_str(),
                     &(webhook.max_in_flight as i32),
                     &(webhook.timeout.as_millis() as i32),
@@ -133,7 +133,7 @@ impl Database {
                     &webhook.format.as_str(),
                     &patterns(webhook),
                     &webhook.filter,
-                    &headers(webhook),
+                    &webhook.sealed_headers,
                     &(webhook.max_in_flight as i32),
                     &(webhook.timeout.as_millis() as i32),
                     &webhook.retry_schedule.as_ref().map(crate::retry::Schedule::to_millis),
@@ -195,9 +195,4 @@ impl Database {
 
 fn patterns(webhook: &Webhook) -> Vec<&str> {
     webhook.event_types.iter().map(crate::webhook::Pattern::as_str).collect()
-}
-
-fn headers(webhook: &Webhook) -> serde_json::Value {
-    let members = webhook.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into()));
-    serde_json::Value::Object(members.collect())
 }

@@ -8,6 +8,7 @@ use cuewire::guard::Guard;
 use cuewire::ids::{OrganizationId, WebhookId};
 use cuewire::retry::Schedule;
 use cuewire::signature::{Scheme, Secret};
+use cuewire::vault::Vault;
 use cuewire::webhook::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT, Pattern, Webhook};
 use serde::Deserialize;
 use time::OffsetDateTime;
@@ -55,7 +56,7 @@ pub(super) struct WebhookFields {
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     filter: Option<Option<String>>,
-    /// Headers of its own, sent with every delivery.
+    /// Headers of its own, sent with every delivery. Their values are shown to admins and editors alone.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     headers: Option<Option<BTreeMap<String, String>>>,
@@ -100,6 +101,7 @@ impl WebhookFields {
     pub(super) async fn read_new(
         self,
         guard: &Guard,
+        vault: &Vault,
         organization: OrganizationId,
     ) -> Result<(Webhook, Secret), Problem> {
         let mut checks = Checks::default();
@@ -132,7 +134,7 @@ impl WebhookFields {
             format: Format::default(),
             event_types: Vec::new(),
             filter: None,
-            headers: BTreeMap::new(),
+            sealed_headers: Vec::new(),
             signature: scheme,
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
             timeout: DEFAULT_TIMEOUT,
@@ -140,7 +142,7 @@ impl WebhookFields {
             created_at: now,
             updated_at: now,
         };
-        change.apply_to(&mut webhook);
+        change.apply_to(&mut webhook, vault);
         Ok((webhook, secret.flatten().unwrap_or_else(|| Secret::generate(scheme))))
     }
 
@@ -211,7 +213,7 @@ impl WebhookChange {
     }
 
     /// Makes the change.
-    pub(super) fn apply_to(&self, webhook: &mut Webhook) {
+    pub(super) fn apply_to(&self, webhook: &mut Webhook, vault: &Vault) {
         fn set<T: Clone>(field: &mut T, change: Option<&T>) {
             if let Some(value) = change {
                 field.clone_from(value);
@@ -226,10 +228,12 @@ impl WebhookChange {
         set(&mut webhook.format, self.format.as_ref());
         set(&mut webhook.event_types, self.event_types.as_ref());
         set(&mut webhook.filter, self.filter.as_ref());
-        set(&mut webhook.headers, self.headers.as_ref());
         set(&mut webhook.max_in_flight, self.max_in_flight.as_ref());
         set(&mut webhook.timeout, self.timeout.as_ref());
         set(&mut webhook.retry_schedule, self.retry_schedule.as_ref());
+        if let Some(headers) = &self.headers {
+            webhook.sealed_headers = vault.seal_headers(webhook.id, headers);
+        }
         if let Some(enabled) = self.enabled {
             webhook.enabled = enabled;
             // By hand now, either way.
@@ -243,9 +247,13 @@ mod tests {
     use super::*;
     use crate::extract::read_json;
 
+    fn vault() -> Vault {
+        Vault::from_base64("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=").unwrap()
+    }
+
     async fn new(json: &str) -> Result<(Webhook, Secret), String> {
         let fields = read_json::<WebhookFields>(json.as_bytes()).map_err(|problem| format!("{problem:?}"))?;
-        let read = fields.read_new(&Guard::default(), OrganizationId::default()).await;
+        let read = fields.read_new(&Guard::default(), &vault(), OrganizationId::default()).await;
         read.map_err(|problem| format!("{problem:?}"))
     }
 
@@ -307,12 +315,15 @@ mod tests {
             let fields = read_json::<WebhookFields>(json.as_bytes()).unwrap();
             fields.read_change(&Guard::default()).await
         };
-        change(r#"{"enabled":true,"filter":null,"timeout_ms":null}"#).await.unwrap().apply_to(&mut webhook);
+        change(r#"{"enabled":true,"filter":null,"timeout_ms":null}"#)
+            .await
+            .unwrap()
+            .apply_to(&mut webhook, &vault());
         assert_eq!((webhook.name.as_str(), webhook.filter.as_deref()), ("n", None));
         assert_eq!(webhook.timeout, DEFAULT_TIMEOUT);
         assert_eq!(webhook.retry_schedule, Some(Schedule::new(Vec::new()).unwrap()));
         assert_eq!(webhook.disabled_reason, None);
-        change(r#"{"name":null,"retry_schedule":null}"#).await.unwrap().apply_to(&mut webhook);
+        change(r#"{"name":null,"retry_schedule":null}"#).await.unwrap().apply_to(&mut webhook, &vault());
         assert_eq!((webhook.name.as_str(), webhook.retry_schedule.clone()), ("93.184.216.34", None));
         let refused =
             [r#"{"signature":"v1a"}"#, r#"{"secret":"whsec_x"}"#, r#"{"url":null}"#, r#"{"enabled":null}"#];
