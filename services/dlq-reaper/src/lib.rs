@@ -45,7 +45,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     let reaper = Reaper {
         database: database.clone(),
         publisher: publisher.clone(),
-        topology: broker.topology.clone(),
+        topology: broker.topology.known(),
         redrive_after: config.redrive_after,
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
