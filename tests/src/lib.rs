@@ -16,6 +16,7 @@ pub mod event;
 pub mod organization;
 mod panics;
 mod place;
+mod policy;
 mod process;
 pub mod receiver;
 mod running;

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, what cannot be done fails the test")]
 
+mod a_full_tier;
 mod a_long_wait;
 mod accounts;
+mod acks;
 mod bad_input;
 mod burst;
 mod changes;
@@ -12,6 +14,7 @@ mod duplicates;
 mod filters;
 mod happy;
 mod hostile;
+mod logs;
 mod operations;
 mod publishers;
 mod readme;
