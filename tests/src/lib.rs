@@ -17,6 +17,7 @@ pub mod management;
 pub mod organization;
 mod panics;
 mod place;
+mod policy;
 mod process;
 pub mod receiver;
 mod running;

@@ -62,6 +62,9 @@ impl Process {
     fn address_now(&self, what: &str) -> Option<String> {
         let said = self.said();
         let line = said.lines().find(|line| line.contains(what))?;
+        if let Ok(json) = serde_json::from_str::<serde_json::Value>(line) {
+            return json["address"].as_str().map(str::to_owned);
+        }
         Some(line.split("address=").nth(1)?.split_whitespace().next()?.to_owned())
     }
 

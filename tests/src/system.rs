@@ -256,6 +256,20 @@ impl System {
         None
     }
 
+    /// What the processes of a service have logged so far, by lines.
+    pub async fn said(&self, service: Service) -> Vec<String> {
+        let mut said = Vec::new();
+        for running in self.running.lock().await.iter() {
+            match running {
+                Running::Process(process) if process.service == service => {
+                    said.extend(process.said().lines().map(str::to_owned));
+                }
+                _ => {}
+            }
+        }
+        said
+    }
+
     /// `kill -9` to one replica.
     pub async fn kill(&self, service: Service) {
         self.take(service).await.kill().await;

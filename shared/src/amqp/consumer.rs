@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection};
 use tokio::sync::mpsc;
@@ -180,7 +180,13 @@ impl<C: Content> Consumer<C> {
     /// The next message, or none when the service stops.
     pub async fn next(&mut self) -> Option<Message<C>> {
         loop {
-            let message = self.shutdown.run_until_stopped(self.messages.recv()).await??;
+            let Some(message) = self.shutdown.run_until_stopped(self.messages.recv()).await else {
+                // What nobody will take goes back at once.
+                self.messages.close();
+                while self.messages.try_recv().is_ok() {}
+                return None;
+            };
+            let message = message?;
             // The broker delivers it again on the new connection.
             if !message.is_lost() {
                 return Some(message);
@@ -318,8 +324,22 @@ impl<C: Content> Session<C> {
         drop(settled);
         // Ends when the last message under way is settled or dropped.
         let _ = settling.await;
+        let heard = acks_are_heard(&channel, &source.queue);
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, heard).await;
         Ok(())
     }
+}
+
+/// Waits until the queue has heard of every ack. With 32 of them under way to a quorum queue, the broker keeps
+/// further ones in the channel until those are applied, and forgets them when the channel closes (see
+/// `rabbit_fifo_client`, `unsent_commands`): then they would be delivered again. A get is answered behind
+/// what is under way; and before the second one is, the channel has heard of that and has sent what it kept.
+/// Should a get be given a message, closing returns it.
+async fn acks_are_heard(channel: &Channel, queue: &str) -> lapin::Result<()> {
+    for _ in 0..2 {
+        channel.basic_get(queue.into(), BasicGetOptions::default()).await?;
+    }
+    Ok(())
 }
 
 async fn bury(dead_letters: Publisher, dead_letter: Publication, settlement: Settlement) {

@@ -1,10 +1,21 @@
 //! Dead letters: kept with all that is needed to understand them, and sent again one by one.
 
+use std::time::Duration;
+
+use cuewire::amqp::Publication;
+use cuewire::amqp::topology::Lane;
+use cuewire::ids::{OrganizationId, Round, WebhookId};
+use cuewire::message::DeliveryMessage;
+use cuewire::message::delivery::NewDelivery;
+use cuewire::retry::TIERS;
+use cuewire_tests::amqp::Raw;
 use cuewire_tests::event::id;
 use cuewire_tests::system::test;
-use cuewire_tests::{Answer, Receiver, verify};
+use cuewire_tests::{Answer, Receiver, System, Webhook, verify};
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 #[test]
 fn a_dead_letter_that_is_redriven_goes_out_again_under_its_old_id() {
@@ -121,5 +132,68 @@ fn an_event_that_was_rejected_can_be_redriven_once_its_organization_exists() {
         let path = format!("/v1/dead-letters/{}/redrive", letter["id"].as_str().unwrap());
         let _ = operator.post(&path, &json!({})).await.expect(202);
         assert_eq!(receiver.wait_for(1).await[0].event_id(), id(&event));
+    });
+}
+
+/// A delivery's message as it is after nearly 72 hours of retries, with this much time left.
+fn nearly_expired(event: &Value, webhook: &Webhook, left: Duration) -> DeliveryMessage {
+    let id = |text: &Value| text.as_str().unwrap().parse::<Uuid>().unwrap();
+    let new = NewDelivery {
+        organization: OrganizationId(id(&event["organization"])),
+        webhook: WebhookId(webhook.id.parse().unwrap()),
+        source: event["source"].as_str().unwrap(),
+        event_id: event["id"].as_str().unwrap(),
+        category: "a",
+        event: event.to_string().into(),
+    };
+    let now = OffsetDateTime::now_utc();
+    let first = DeliveryMessage::first(new, Round::FIRST, Lane::Due, now);
+    DeliveryMessage { deadline: now + left, ..first }
+}
+
+async fn publish(system: &System, message: Publication) {
+    let Publication { exchange, routing_key, message_id, content_type, headers, body, .. } = message;
+    let raw = Raw::body(&routing_key, body).to(&exchange).properties(|properties| {
+        let properties = properties.with_message_id(message_id.into()).with_headers(headers);
+        properties.with_content_type(content_type.into())
+    });
+    system.amqp().await.publish_raw(&raw).await.unwrap();
+}
+
+#[test]
+fn a_delivery_whose_deadline_passes_while_it_waits_is_dead_and_a_redrive_gives_it_a_new_one() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).create().await;
+        let event = organization.event("a.b");
+        let late = nearly_expired(&event, &webhook, Duration::from_millis(500));
+        publish(system, late.publication_after(TIERS[0])).await;
+        let letter = organization.dead_letters(1).await.remove(0);
+        assert_eq!((&letter["reason"], &letter["last_attempt"]), (&json!("expired"), &json!(null)));
+        assert_eq!(letter["delivery_id"], late.delivery.to_string());
+        assert!(letter["detail"].as_str().unwrap().contains("72 hours"), "{letter}");
+        assert_eq!(receiver.count(), 0);
+        let path = format!("/v1/dead-letters/{}/redrive", letter["id"].as_str().unwrap());
+        let _ = organization.admin.post(&path, &json!({})).await.expect(202);
+        assert_eq!(receiver.wait_for(1).await[0].id(), letter["delivery_id"]);
+    });
+}
+
+#[test]
+fn a_delivery_whose_next_attempt_would_be_after_its_deadline_is_dead_at_once() {
+    test(async |system| {
+        let receiver = Receiver::answering([Answer::status(503)]).await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).schedule(&["2s", "1h"]).create().await;
+        let event = organization.event("a.b");
+        let late = nearly_expired(&event, &webhook, Duration::from_secs(60));
+        publish(system, late.publication()).await;
+        let letter = organization.dead_letters(1).await.remove(0);
+        assert_eq!(letter["reason"], "expired");
+        let last = &letter["last_attempt"];
+        assert_eq!((&last["number"], &last["status"]), (&json!(2), &json!(503)), "the first was in time");
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 2);
     });
 }

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, what cannot be done fails the test")]
 
+mod a_full_tier;
 mod a_long_wait;
 mod accounts;
+mod acks;
 mod bad_input;
 mod burst;
 mod changes;
@@ -16,6 +18,7 @@ mod happy;
 mod hostile;
 mod ingest;
 mod metrics;
+mod logs;
 mod operations;
 mod permissions;
 mod publishers;

@@ -1,0 +1,59 @@
+//! Acknowledging on real queues.
+
+use std::time::{Duration, Instant};
+
+use cuewire::amqp::topology::{ROUTER_EVENTS, Topology};
+use cuewire::amqp::{Broker, Consumer, Publisher, Source};
+use cuewire::health::Health;
+use cuewire::message::EventMessage;
+use cuewire::shutdown::Shutdown;
+use cuewire_tests::event::events;
+use cuewire_tests::{Service, Setup, until};
+use prometheus::Registry;
+
+#[test]
+fn whatever_was_acknowledged_when_a_consumer_closes_is_not_delivered_again() {
+    const EVENTS: usize = 2_000;
+    // The test is the router.
+    Setup::default().replicas(Service::Router, 0).run(async |system| {
+        let organization = system.organization().await;
+        system.amqp().await.publish_all(&events(EVENTS, "a.b", &organization.id)).await;
+        let broker =
+            Broker { url: system.amqp_url().to_owned(), topology: Topology::default(), service: "test" };
+        let (health, shutdown) = (Health::new(&Registry::new()), Shutdown::new());
+        let publisher = Publisher::start(broker.clone(), health.component("publisher"), shutdown.later());
+        let source = Source { queue: ROUTER_EVENTS.to_owned(), prefetch: EVENTS as u16 };
+        let component = health.component("consumer");
+        let mut consumer: Consumer<EventMessage> =
+            Consumer::start(broker, vec![source], publisher, component, shutdown.clone());
+        let mut messages = Vec::new();
+        while messages.len() < EVENTS {
+            messages.extend(consumer.next().await);
+        }
+        shutdown.stop();
+        // The first one is never done, and so each of the others is acknowledged by a frame of its own: more of
+        // them than a quorum queue takes at a time.
+        let unfinished = messages.remove(0);
+        for message in messages {
+            message.ack();
+            tokio::task::yield_now().await;
+        }
+        drop(unfinished);
+        consumer.close().await;
+        let returned = system.amqp().await;
+        until("the one that was not done is back", async || {
+            (returned.depth(ROUTER_EVENTS).await.unwrap() > 0).then_some(())
+        })
+        .await;
+        let deadline = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < deadline {
+            assert_eq!(
+                returned.depth(ROUTER_EVENTS).await.unwrap(),
+                1,
+                "of {EVENTS} one was not acknowledged"
+            );
+        }
+        // The router takes it.
+        system.start(Service::Router).await;
+    });
+}

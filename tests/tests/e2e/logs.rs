@@ -1,0 +1,42 @@
+//! What the services log.
+
+use cuewire_tests::event::id;
+use cuewire_tests::{Answer, Receiver, Service, Setup};
+use serde_json::{Value, json};
+
+#[test]
+fn logs_are_json_by_the_setting_with_one_line_for_each_attempt_and_its_ids() {
+    Setup::processes().variable("CUEWIRE_LOG_FORMAT", "json").run(async |system| {
+        let receiver = Receiver::answering([Answer::status(500), Answer::status(200)]).await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).schedule(&["1s"]).create().await;
+        let event = organization.event("a.b");
+        system.amqp().await.publish(&event).await;
+        let delivery = organization.delivery(id(&event), &webhook, "delivered").await;
+        for service in Service::ALL {
+            let lines = system.said(service).await;
+            assert!(!lines.is_empty(), "the {} says nothing", service.name());
+            for line in lines {
+                let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+                assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
+                assert!(line["message"].is_string(), "{line}");
+            }
+        }
+        let lines = system.said(Service::Sender).await;
+        let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let attempts: Vec<Value> = lines.filter(|line| line["message"] == "attempt").collect();
+        let told: Vec<_> = attempts
+            .iter()
+            .map(|line| json!([line["span"]["number"], line["status"], line["state"], line["event"]]))
+            .collect();
+        let expected = [json!([1, 500, "retrying", event["id"]]), json!([2, 200, "delivered", event["id"]])];
+        assert_eq!(told, expected);
+        for line in &attempts {
+            let span = &line["span"];
+            assert_eq!(span["name"], "delivery", "{line}");
+            assert_eq!(span["id"], delivery["id"], "{line}");
+            assert_eq!(span["organization"], organization.id.as_str(), "{line}");
+            assert_eq!(span["webhook"], webhook.id.as_str(), "{line}");
+        }
+    });
+}
