@@ -5,9 +5,10 @@
 //! whenever the topology is declared, and every few seconds beside that. While the database is away, the last
 //! known holds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use super::topology::Topology;
 use crate::db::{Database, DbError};
@@ -20,13 +21,15 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Agreed {
     database: Option<Database>,
     known: watch::Sender<Topology>,
+    /// One at a time, so that no older answer comes after a newer one.
+    reading: Arc<Mutex<()>>,
 }
 
 impl Agreed {
     /// What is configured, until the database says otherwise.
     #[must_use]
     pub fn recorded_in(database: Database, configured: Topology) -> Self {
-        Self { database: Some(database), known: watch::Sender::new(configured) }
+        Self { database: Some(database), ..Self::from(configured) }
     }
 
     /// The topology as it is known now.
@@ -50,23 +53,23 @@ impl Agreed {
     /// Reads what is recorded.
     pub async fn read(&self) -> Result<(), DbError> {
         let Some(database) = &self.database else { return Ok(()) };
+        let _one_at_a_time = self.reading.lock().await;
         let Some(recorded) = database.sender_queues().await? else { return Ok(()) };
-        let has_changed = self.known.send_if_modified(|known| {
-            let followed = Topology {
-                sender_queues: recorded.now,
-                most_sender_queues: recorded.most,
-                publishers: known.publishers.clone(),
-            };
-            std::mem::replace(known, followed) != *known
-        });
-        if has_changed {
+        let before = self.known();
+        let now = Topology {
+            sender_queues: recorded.now,
+            most_sender_queues: recorded.most,
+            publishers: before.publishers.clone(),
+        };
+        if before.sender_queues != now.sender_queues {
             tracing::warn!(
-                sender_queues = recorded.now,
+                before = before.sender_queues,
+                now = now.sender_queues,
                 "`api topology apply` has changed the number of the senders' queues, and this process follows; \
-                 the next one to start needs CUEWIRE_SENDER_QUEUES={}",
-                recorded.now
+                 the next to start needs CUEWIRE_SENDER_QUEUES to be the new one"
             );
         }
+        self.known.send_if_modified(|known| std::mem::replace(known, now) != *known);
         Ok(())
     }
 
@@ -80,6 +83,6 @@ impl Agreed {
 /// A topology that nobody else has a say in.
 impl From<Topology> for Agreed {
     fn from(topology: Topology) -> Self {
-        Self { database: None, known: watch::Sender::new(topology) }
+        Self { database: None, known: watch::Sender::new(topology), reading: Arc::default() }
     }
 }

@@ -200,11 +200,10 @@ impl Topology {
         queues
     }
 
-    /// Every queue that senders consume, with its lane.
-    pub fn lane_queues(&self) -> impl Iterator<Item = (Lane, u32, String)> + '_ {
+    /// Every queue that senders consume, with its lane. Another number of them changes only the end.
+    pub fn lane_queues(&self) -> impl Iterator<Item = (Lane, u32, String)> + use<> {
         let most = self.most_sender_queues.max(self.sender_queues);
-        let queues = move |lane| (0..most).map(move |m| (lane, m, sender_queue(lane, m)));
-        Lane::ALL.into_iter().flat_map(queues)
+        (0..most).flat_map(|m| Lane::ALL.map(|lane| (lane, m, sender_queue(lane, m))))
     }
 
     /// Every binding of an exchange to another.

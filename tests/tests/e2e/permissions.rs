@@ -4,17 +4,26 @@ use cuewire_tests::amqp::{Amqp, Raw};
 use cuewire_tests::event::id;
 use cuewire_tests::{Permissions, Receiver, Service, Setup, until};
 use lapin::ExchangeKind;
-use lapin::options::{BasicConsumeOptions, BasicGetOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicConsumeOptions, BasicGetOptions, ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
+    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
+};
 use lapin::types::FieldTable;
 
-/// `rabbitmqctl set_permissions -p <vhost> <user> '^$' '.*' '.*'`.
-const SERVICES: Permissions = Permissions { configure: "^$", write: ".*", read: ".*" };
-/// `rabbitmqctl set_permissions -p <vhost> <user> '^$' '^events\.in\.encoder$' '^$'`.
-const ENCODER: Permissions = Permissions { configure: "^$", write: r"^events\.in\.encoder$", read: "^$" };
+const README: &str = include_str!("../../../README.md");
+
+/// What `rabbitmqctl set_permissions` gives this user in the README.
+fn documented(user: &str) -> Permissions {
+    let command = format!("rabbitmqctl set_permissions -p / {user} ");
+    let patterns = README.split(&command).nth(1).expect("the README has the command");
+    let mut patterns = patterns.split('\'').skip(1).step_by(2);
+    let mut next = || patterns.next().expect("the command has three patterns");
+    Permissions { configure: next(), write: next(), read: next() }
+}
 
 #[test]
 fn services_that_may_not_declare_wait_for_the_command_that_does_and_go_on() {
-    Setup::default().permissions(SERVICES).nothing_running().run(async |system| {
+    Setup::default().permissions(documented("cuewire")).nothing_running().run(async |system| {
         for service in Service::ALL {
             system.start_unready(service).await;
         }
@@ -54,7 +63,7 @@ fn a_publishers_broker_user_may_write_to_its_own_exchange_and_do_nothing_else() 
         let receiver = Receiver::healthy().await;
         let organization = system.organization().await;
         organization.webhook(receiver.url("/")).create().await;
-        let url = system.amqp_user("encoder", ENCODER).await;
+        let url = system.amqp_user("encoder", documented("encoder")).await;
         let open = async || Amqp::open(&url).await.expect("the user may connect");
 
         let event = organization.event("encodes.finished");
@@ -70,43 +79,35 @@ fn a_publishers_broker_user_may_write_to_its_own_exchange_and_do_nothing_else() 
             raw.routing_key = key.to_owned();
             refused(open().await.publish_raw(&raw).await.map(drop), exchange);
         }
-        let table = FieldTable::default;
+        // Each on a channel of its own, since a refusal closes it.
         let amqp = open().await;
-        let channel = amqp.channel().await;
-        let queue = channel.queue_declare("mine".into(), QueueDeclareOptions::durable(), table());
-        refused(queue.await.map(drop), "declaring a queue");
-        let channel = amqp.channel().await;
-        let exchange =
-            channel.exchange_declare("mine".into(), ExchangeKind::Fanout, Default::default(), table());
-        refused(exchange.await, "declaring an exchange");
-        let channel = amqp.channel().await;
-        let (events, own, key) = ("events".into(), "events.in.encoder".into(), "#".into());
-        refused(
-            channel.exchange_bind(events, own, key, Default::default(), table()).await,
-            "binding exchanges",
-        );
-        let channel = amqp.channel().await;
-        let (queue, own, key) = ("router.events.v1".into(), "events.in.encoder".into(), "#".into());
-        refused(channel.queue_bind(queue, own, key, Default::default(), table()).await, "binding a queue");
-        let channel = amqp.channel().await;
-        refused(
-            channel.queue_purge("router.events.v1".into(), Default::default()).await.map(drop),
-            "purging",
-        );
-        let channel = amqp.channel().await;
-        refused(
-            channel.queue_delete("router.events.v1".into(), Default::default()).await.map(drop),
-            "deleting",
-        );
-        let channel = amqp.channel().await;
-        let own = "events.in.encoder".into();
-        refused(channel.exchange_delete(own, Default::default()).await, "deleting its exchange");
-        let channel = amqp.channel().await;
-        let got = channel.basic_get("router.events.v1".into(), BasicGetOptions::default()).await;
+        let (table, key) = (FieldTable::default, || "#".into());
+        let (own, queue) = (|| "events.in.encoder".into(), || "router.events.v1".into());
+        let mine =
+            amqp.channel().await.queue_declare("mine".into(), QueueDeclareOptions::durable(), table()).await;
+        refused(mine.map(drop), "declaring a queue");
+        let exchange = (ExchangeKind::Fanout, ExchangeDeclareOptions::default());
+        let mine =
+            amqp.channel().await.exchange_declare("mine".into(), exchange.0, exchange.1, table()).await;
+        refused(mine, "declaring an exchange");
+        let options = ExchangeBindOptions::default();
+        let bound = amqp.channel().await.exchange_bind("events".into(), own(), key(), options, table()).await;
+        refused(bound, "binding an exchange to its own");
+        let options = QueueBindOptions::default();
+        let bound = amqp.channel().await.queue_bind(queue(), own(), key(), options, table()).await;
+        refused(bound, "binding a queue to its own");
+        let unbound = amqp.channel().await.queue_unbind(queue(), "events".into(), key(), table()).await;
+        refused(unbound, "unbinding the router");
+        let purged = amqp.channel().await.queue_purge(queue(), QueuePurgeOptions::default()).await;
+        refused(purged.map(drop), "purging");
+        let deleted = amqp.channel().await.queue_delete(queue(), QueueDeleteOptions::default()).await;
+        refused(deleted.map(drop), "deleting a queue");
+        let deleted = amqp.channel().await.exchange_delete(own(), ExchangeDeleteOptions::default()).await;
+        refused(deleted, "deleting its own exchange");
+        let got = amqp.channel().await.basic_get(queue(), BasicGetOptions::default()).await;
         refused(got.map(drop), "reading");
-        let channel = amqp.channel().await;
         let options = BasicConsumeOptions::default();
-        let consumed = channel.basic_consume("dlq-reaper.dead.v1".into(), "".into(), options, table()).await;
+        let consumed = amqp.channel().await.basic_consume(queue(), "".into(), options, table()).await;
         refused(consumed.map(drop), "consuming");
         system.stop_all().await;
         assert_eq!(receiver.count(), 1);
