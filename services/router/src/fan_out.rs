@@ -123,7 +123,9 @@ impl FanOut {
         let mut found = HashMap::new();
         for name in names {
             let alone = HashSet::from([name]);
-            found.extend(until_it_answers("events", || self.directory.find_all(&alone)).await.unwrap_or_default());
+            found.extend(
+                until_it_answers("events", || self.directory.find_all(&alone)).await.unwrap_or_default(),
+            );
         }
         found
     }
