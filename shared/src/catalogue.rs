@@ -61,6 +61,14 @@ pub struct EventType {
     pub sample: Box<RawValue>,
 }
 
+impl EventType {
+    /// What happened, without the remarks on the type: the description's first clause.
+    #[must_use]
+    pub fn in_short(&self) -> &str {
+        self.description.split([',', ';', '.']).next().unwrap_or_default()
+    }
+}
+
 /// How far a platform sends events of a type. Cuewire delivers them in any state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
