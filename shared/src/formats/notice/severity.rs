@@ -62,7 +62,7 @@ const STATUS: [&str; 5] = ["status", "current_status", "state", "level", "severi
 impl Severity {
     pub(super) fn of(operation: &str, members: &[Member<'_>]) -> Self {
         let statuses = members.iter().filter(|member| STATUS.contains(&member.name));
-        let by_status = statuses.filter_map(|member| member.text()).map(|status| {
+        let by_status = statuses.filter_map(Member::text).map(|status| {
             let whole = status.trim().to_ascii_lowercase();
             if GOOD_STATUS.contains(&whole.as_str()) { Self::Good } else { Self::by_words(status) }
         });
