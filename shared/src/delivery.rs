@@ -281,7 +281,11 @@ impl Attempt {
         match (&self.outcome, self.state) {
             (_, State::Delivered) => None,
             (Outcome::Failed { error, .. }, _) => Some(error.clone()),
-            (Outcome::Answered(answer), _) => Some(format!("the receiver answered {}", answer.status)),
+            (Outcome::Answered(answer), _) => Some(match answer.status {
+                // By the rules of a chat service.
+                200..=299 => format!("the receiver answered {}, but not as one that took it", answer.status),
+                status => format!("the receiver answered {status}"),
+            }),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What holds of every format: one suite over all of them, and what its tests are made of.
 
+mod chat;
+
 use std::collections::HashSet;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -60,7 +62,7 @@ pub(super) fn answered(status: u16, body: &str, retry_after: Option<&str>) -> Ou
     Outcome::Answered(Answer { status, headers: headers.into_iter().collect(), body })
 }
 
-fn with_data(event_type: &str, data: Value) -> Event {
+fn with_data(event_type: &str, data: &Value) -> Event {
     Event { data: Data::Json(data.to_string().into()), ..sample(event_type) }
 }
 
@@ -68,7 +70,6 @@ fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     request.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
 }
 
-const CHAT: [Format; 3] = [Format::Slack, Format::GoogleChat, Format::Teams];
 const PLATFORMS: [Format; 5] =
     [Format::Millicast, Format::Aioz, Format::Iconik, Format::Quortex, Format::Omegastream];
 
@@ -147,7 +148,7 @@ fn a_platforms_receiver_sees_the_documented_fields_in_their_order_and_no_others(
         "pool_uuid",
         "metadata",
     ];
-    let cases: [(Format, &str, &[&str]); 8] = [
+    let cases: [(Format, &str, &[&str]); 7] = [
         (Format::Millicast, "recordings.completed", &["type", "event", "timestamp", "data"]),
         (
             Format::Aioz,
@@ -176,19 +177,11 @@ fn a_platforms_receiver_sees_the_documented_fields_in_their_order_and_no_others(
             "video.deleted",
             &["id", "coid", "api_version", "created", "type", "data", "endpoint_id", "response"],
         ),
-        (
-            Format::Standard,
-            "feeds.started",
-            &["id", "type", "timestamp", "source", "subject", "organization", "data"],
-        ),
     ];
     for (format, event_type, fields) in cases {
         let mut event = sample(event_type);
         // What a format does not document must not slip in.
         event.set_extension("traceparent", AttributeValue::Text("00-1-2-01".to_owned()));
-        if format == Format::Standard {
-            event = sample(event_type);
-        }
         let body = format.prepare(&outgoing(&event)).unwrap().body;
         let json: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(json.as_object().unwrap().len(), fields.len(), "{}: {json}", format.as_str());
@@ -198,11 +191,14 @@ fn a_platforms_receiver_sees_the_documented_fields_in_their_order_and_no_others(
     }
 }
 
+/// Takes a part of an event away.
+type Spoil = fn(&mut Event);
+
 #[test]
 fn an_event_that_lacks_what_a_format_needs_is_not_sent_and_the_attribute_is_named() {
-    let subject: fn(&mut Event) = |event| event.subject = None;
-    let data: fn(&mut Event) = |event| event.data = Data::Absent;
-    let cases: [(Format, &str, fn(&mut Event), &str); 8] = [
+    let subject: Spoil = |event| event.subject = None;
+    let data: Spoil = |event| event.data = Data::Absent;
+    let cases: [(Format, &str, Spoil, &str); 8] = [
         (Format::Millicast, "feeds.started", data, "data"),
         (Format::Aioz, "encoding.finished", data, "data"),
         (Format::Iconik, "assets.update", subject, "subject"),
@@ -252,7 +248,7 @@ fn every_member_of_the_flat_object_is_needed_and_is_text() {
             let name = path.trim_start_matches("data.");
             object.remove(name);
             object.extend(value.map(|value| (name.to_owned(), value)));
-            let event = with_data("encoding.finished", data);
+            let event = with_data("encoding.finished", &data);
             Format::Aioz.prepare(&outgoing(&event)).map(drop)
         };
         assert_eq!(prepare(None), Err(Unsendable::Lacks(path)));
@@ -260,7 +256,7 @@ fn every_member_of_the_flat_object_is_needed_and_is_text() {
         assert_eq!(prepare(Some(7.into())), Err(Unsendable::IsNot { attribute: path, needed: "text" }));
         assert_eq!(prepare(Some("".into())), Ok(()));
     }
-    let list = with_data("encoding.finished", serde_json::json!([]));
+    let list = with_data("encoding.finished", &serde_json::json!([]));
     let error = Format::Aioz.prepare(&outgoing(&list)).unwrap_err();
     assert_eq!(error.to_string(), "the event's `data` is not an object, which the webhook's format needs");
 }
@@ -341,144 +337,5 @@ fn outcomes_that_mean_the_same_everywhere_are_judged_alike() {
         assert_eq!(judge(&answered(410, "", None)), Verdict::Permanent(Reason::Gone));
         let honoured = format.fixed_schedule().is_none().then_some(Duration::from_secs(120));
         assert_eq!(judge(&answered(503, "", Some("120"))), Verdict::Retry(honoured), "{}", format.as_str());
-    }
-}
-
-/// What people write into the names of their streams.
-fn hostile_texts() -> Vec<String> {
-    let repeated = |text: &str| text.repeat(100_000 / text.len());
-    let all: String = (0..=0x2_ffff).filter_map(char::from_u32).collect();
-    [
-        "",
-        " ",
-        "\0",
-        "a\0b\u{1}\u{7f}\u{9f}",
-        "\r\n\r\n# x\n- y",
-        "<!channel> <@U1> <https://evil|here> &amp; &lt;",
-        "<users/all> <b>x</b> <a href=\"x\">y</a> <script>",
-        "**x** _y_ `z` ~w~ [a](javascript:b) {{DATE(x)}} \\",
-        "שלום עולם \u{202e}gpj.exe\u{2066}",
-        "👩\u{200d}👩\u{200d}👧\u{1f3fd}🇩🇪",
-        "\"\\\"\\",
-        "null",
-        "{\"a\":1}",
-        "$(x) {{x}} %s",
-    ]
-    .map(str::to_owned)
-    .into_iter()
-    .chain(["x", "<", "&", "\"", "\\", "*", "\0", "👩\u{200d}👧", "ש", "e\u{301}", "a b"].map(repeated))
-    .chain([all, "\u{301}".repeat(50_000)])
-    .collect()
-}
-
-/// An event that has the text wherever text can be.
-fn hostile_event(text: &str) -> Event {
-    let members =
-        ["name", "title", "reason", "status", "type", "quality", "duration", "size", "path", "x", text];
-    let mut data: serde_json::Map<String, Value> =
-        members.into_iter().map(|member| (member.to_owned(), text.into())).collect();
-    data.insert("url".to_owned(), format!("https://example.com/?{text}").into());
-    let mut event = with_data("input.status_change", data.into());
-    event.subject = Some(text.to_owned());
-    event.source = text.to_owned();
-    for name in ["message", "application", "pooluuid"] {
-        event.set_extension(name, AttributeValue::Text(text.to_owned()));
-    }
-    event
-}
-
-#[test]
-fn hostile_text_breaks_neither_json_nor_a_services_limits() {
-    let mut events: Vec<_> = hostile_texts().iter().map(|text| hostile_event(text)).collect();
-    // As large as may be: a link and facts at their limits, of what grows most in JSON.
-    for link in ["x", "\\", "&"] {
-        let mut largest = hostile_event(&"\\".repeat(1_000));
-        let data = serde_json::json!({
-            "url": format!("https://example.com/?{}", link.repeat(1_980 / if link == "&" { 5 } else { 1 })),
-            "a": "\"".repeat(9_000), "b": "\\".repeat(9_000), "c": "_".repeat(9_000), "d": "<".repeat(9_000),
-            "e": "&".repeat(9_000), "f": "é".repeat(9_000), "g": "👩".repeat(9_000), "h": "x".repeat(9_000),
-        });
-        largest.data = Data::Json(data.to_string().into());
-        largest.set_extension("message", text(&"\"".repeat(100_000)));
-        events.push(largest);
-    }
-    for event in &events {
-        for format in CHAT {
-            let body = format.prepare(&outgoing(event)).unwrap().body;
-            let json: Value = serde_json::from_slice(&body).unwrap();
-            match format {
-                Format::Slack => accepted_by_slack(&json),
-                Format::GoogleChat => accepted_by_google_chat(&json, body.len()),
-                _ => accepted_by_teams(&json, body.len()),
-            }
-        }
-    }
-}
-
-fn accepted_by_slack(message: &Value) {
-    let characters = |text: &Value| {
-        let text = text["text"].as_str().unwrap();
-        assert!(!text.contains('\0') && !text.contains("<!") && !text.contains("<@"), "{text}");
-        assert!(!text.is_empty());
-        text.encode_utf16().count()
-    };
-    assert!(characters(message) <= 3_000);
-    let blocks = message["blocks"].as_array().unwrap();
-    assert!((3..=50).contains(&blocks.len()));
-    for block in blocks {
-        match block["type"].as_str().unwrap() {
-            "header" => assert!(block["text"]["type"] == "plain_text" && characters(&block["text"]) <= 150),
-            "context" => assert!(characters(&block["elements"][0]) <= 3_000),
-            "section" if block["fields"].is_array() => {
-                let fields = block["fields"].as_array().unwrap();
-                assert!((1..=10).contains(&fields.len()));
-                assert!(fields.iter().all(|field| characters(field) <= 2_000));
-            }
-            "section" => assert!(characters(&block["text"]) <= 3_000),
-            other => panic!("a block of the type {other}"),
-        }
-    }
-    let all = message["blocks"].to_string().encode_utf16().count();
-    assert!(all <= 13_000, "{all} characters of blocks");
-}
-
-fn accepted_by_google_chat(message: &Value, bytes: usize) {
-    assert!(bytes <= 32_000, "{bytes} bytes");
-    let text = message["text"].as_str().unwrap();
-    assert!(!text.contains(['<', '\0']), "{text}");
-    let widgets = message["cardsV2"][0]["card"]["sections"][0]["widgets"].as_array().unwrap();
-    assert!(widgets.len() <= 100);
-    for text in widgets.iter().filter_map(|widget| widget["decoratedText"]["text"].as_str()) {
-        assert!(!text.is_empty() && !text.contains(['<', '>', '\0']), "{text}");
-    }
-}
-
-fn accepted_by_teams(message: &Value, bytes: usize) {
-    assert!(bytes <= 28 * 1_024, "{bytes} bytes");
-    let card = &message["attachments"][0]["content"];
-    assert_eq!((&card["type"], &card["version"]), (&"AdaptiveCard".into(), &"1.2".into()));
-    for element in card["body"].as_array().unwrap() {
-        match element["type"].as_str().unwrap() {
-            "TextBlock" => assert!(!element["text"].as_str().unwrap().is_empty()),
-            "FactSet" => assert!((1..=6).contains(&element["facts"].as_array().unwrap().len())),
-            "ActionSet" => assert!(element["actions"][0]["url"].as_str().unwrap().starts_with("http")),
-            other => panic!("an element of the type {other}"),
-        }
-    }
-}
-
-#[test]
-fn a_sentence_of_exactly_a_services_limit_is_whole_and_one_more_is_cut() {
-    for (format, limit, cut) in
-        [(Format::Slack, 3_000, 2_999), (Format::GoogleChat, 16_000, 15_997), (Format::Teams, 14_000, 13_997)]
-    {
-        let body = |length: usize| {
-            let mut event = sample("input.status_change");
-            event.set_extension("message", text(&"x".repeat(length)));
-            String::from_utf8(format.prepare(&outgoing(&event)).unwrap().body.to_vec()).unwrap()
-        };
-        let quoted = |length: usize, end: &str| format!("\"{}{end}\"", "x".repeat(length));
-        assert!(body(limit).contains(&quoted(limit, "")), "{}", format.as_str());
-        assert!(body(limit + 1).contains(&quoted(cut, "…")), "{}", format.as_str());
     }
 }

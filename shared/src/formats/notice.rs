@@ -50,9 +50,8 @@ impl Notice {
             Data::Absent | Data::Binary(_) => None,
         };
         let members = facts::members(data.as_ref());
-        let object = facts::object(&members)
-            .or_else(|| event.subject.as_deref().map(words::clean))
-            .filter(|object| !object.is_empty());
+        let subject = || event.subject.as_deref().map(words::clean).filter(|subject| !subject.is_empty());
+        let object = facts::object(&members).or_else(subject);
         Self {
             severity: Severity::of(event.event_type.operation(), &members),
             title: words::spoken(event.event_type.as_str(), MAX_TITLE_CHARS),

@@ -10,6 +10,7 @@ mod changes;
 mod dead_letters;
 mod duplicates;
 mod filters;
+mod formats;
 mod happy;
 mod hostile;
 mod operations;

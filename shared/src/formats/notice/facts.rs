@@ -130,7 +130,7 @@ pub(super) fn members(data: Option<&Value>) -> Vec<Member<'_>> {
 /// The name of what it happened to.
 pub(super) fn object(members: &[Member<'_>]) -> Option<String> {
     let named = |name: &&str| members.iter().find(|member| member.name == *name).and_then(Member::text);
-    NAMES.iter().find_map(named).map(clean)
+    NAMES.iter().filter_map(named).map(clean).find(|name| !name.is_empty())
 }
 
 /// The first link.

@@ -31,7 +31,10 @@ fn turns_direction(c: char) -> bool {
 /// script and spaces alone, the first a capital; as many words as fit, and the first in any case.
 pub(super) fn spoken(name: &str, max_chars: usize) -> String {
     let mut out = String::new();
-    for word in words(name) {
+    let mut words: Vec<String> = words(name).collect();
+    // `input_status.status_change`
+    words.dedup();
+    for word in words {
         let word = if INITIALS.contains(&word.as_str()) { word.to_uppercase() } else { word };
         if out.is_empty() {
             let mut chars = word.chars();
@@ -77,6 +80,7 @@ mod tests {
             ("viewerConnection.NoActiveViewers", "Viewer connection no active viewers"),
             ("recordFileId", "Record file ID"),
             ("vod_asset.deletion", "VOD asset deletion"),
+            ("input_status.status_change", "Input status change"),
             ("__x--y..z", "X y z"),
             ("größe", "Größe"),
             ("", ""),
@@ -84,7 +88,7 @@ mod tests {
         ] {
             assert_eq!(spoken(name, 40), expected);
         }
-        assert_eq!(spoken(&"word_".repeat(1_000), 40).len(), 39);
+        assert_eq!(spoken(&"four_more_".repeat(1_000), 40).len(), 39);
         assert_eq!(spoken(&"x".repeat(1_000), 40).len(), 40);
     }
 }
