@@ -6,27 +6,36 @@
 //! The entries are data, one file a platform beside this one, and a sample is built from the fields that
 //! the platform documents and no others. A sample names no `organization`, so that anybody may publish it
 //! as it stands with a key of their own. Where a platform writes no `data`, the sample has none.
+//!
+//! Each type has a JSON Schema (2020-12) of its events in structured JSON, from `schemas/`: the attributes and
+//! the members of `data` that are always there, and the types of those that the platform documents. Further
+//! members are allowed.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// One file a platform, in the order of the answer; Cuewire's own types come last.
-const FILES: [&str; 6] = [
-    include_str!("catalogue/millicast.json"),
-    include_str!("catalogue/aioz.json"),
-    include_str!("catalogue/iconik.json"),
-    include_str!("catalogue/quortex.json"),
-    include_str!("catalogue/omegastream.json"),
-    include_str!("catalogue/cuewire.json"),
-];
+/// A platform's entries and its schemas, in the order of the answer; Cuewire's own types come last.
+macro_rules! files {
+    ($($platform:literal),*) => {
+        [$((
+            include_str!(concat!("catalogue/", $platform, ".json")),
+            include_str!(concat!("catalogue/schemas/", $platform, ".json")),
+        )),*]
+    };
+}
+
+const FILES: [(&str, &str); 6] = files!["millicast", "aioz", "iconik", "quortex", "omegastream", "cuewire"];
 
 static CATALOGUE: LazyLock<Vec<EventType>> = LazyLock::new(|| {
-    let parse = |file| -> Vec<EventType> {
-        serde_json::from_str(file).expect("the catalogue is part of the program, and a test parses it")
-    };
-    FILES.into_iter().flat_map(parse).collect()
+    FILES
+        .into_iter()
+        .flat_map(|(entries, schemas)| read(entries, schemas))
+        .flatten()
+        .collect::<Result<_, _>>()
+        .expect("the catalogue is part of the program, and a test reads it")
 });
 
 /// Every event type, platform by platform.
@@ -40,8 +49,7 @@ pub fn find(event_type: &str) -> Option<&'static EventType> {
 }
 
 /// An entry of the catalogue, in the form in which the API shows it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Serialize)]
 pub struct EventType {
     /// `<category>.<operation>`, the `type` of the events.
     #[serde(rename = "type")]
@@ -52,13 +60,59 @@ pub struct EventType {
     pub state: State,
     /// True where the platform publishes no literal for the type, or not the application it belongs to,
     /// and the choice is Cuewire's.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ours: bool,
     /// What happened, in a sentence, with the platform's own remarks on the type.
     pub description: String,
+    /// The JSON Schema (2020-12) of events of this type in structured JSON. Types that look alike share one.
+    pub schema: &'static RawValue,
     /// A whole CloudEvent 1.0 of this type in structured JSON. Its text is kept as it is, since the order
     /// of the keys is the one that the platform's receivers know.
-    pub sample: Box<RawValue>,
+    pub sample: &'static RawValue,
+}
+
+/// An entry as its file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    r#type: String,
+    platform: String,
+    state: State,
+    #[serde(default)]
+    ours: bool,
+    description: String,
+    /// Its name in the file of schemas.
+    schema: String,
+    #[serde(borrow)]
+    sample: &'static RawValue,
+}
+
+fn read(
+    entries: &'static str,
+    schemas: &'static str,
+) -> serde_json::Result<impl Iterator<Item = serde_json::Result<EventType>>> {
+    let entries: Vec<Entry> = serde_json::from_str(entries)?;
+    let schemas: HashMap<String, &'static RawValue> = serde_json::from_str(schemas)?;
+    Ok(entries.into_iter().map(move |entry| {
+        let unknown = || serde::de::Error::custom(format!("there is no schema {}", entry.schema));
+        Ok(EventType {
+            schema: schemas.get(&entry.schema).ok_or_else(unknown)?,
+            name: entry.r#type,
+            platform: entry.platform,
+            state: entry.state,
+            ours: entry.ours,
+            description: entry.description,
+            sample: entry.sample,
+        })
+    }))
+}
+
+impl EventType {
+    /// What happened, without the remarks on the type: the description's first clause.
+    #[must_use]
+    pub fn in_short(&self) -> &str {
+        self.description.split([',', ';', '.']).next().unwrap_or_default()
+    }
 }
 
 /// How far a platform sends events of a type. Cuewire delivers them in any state.
@@ -75,174 +129,4 @@ pub enum State {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, HashSet};
-
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-    use serde_json::{Map, Value};
-    use time::OffsetDateTime;
-    use time::format_description::well_known::Rfc3339;
-
-    use super::*;
-
-    /// Attributes of CloudEvents 1.0 itself, and the two that hold the data; the rest are extensions.
-    const OWN_ATTRIBUTES: [&str; 10] = [
-        "specversion",
-        "id",
-        "source",
-        "type",
-        "subject",
-        "time",
-        "datacontenttype",
-        "dataschema",
-        "data",
-        "data_base64",
-    ];
-
-    fn sample(entry: &EventType) -> Map<String, Value> {
-        serde_json::from_str(entry.sample.get()).expect("a sample is an object")
-    }
-
-    fn text<'a>(sample: &'a Map<String, Value>, attribute: &str) -> &'a str {
-        sample.get(attribute).and_then(Value::as_str).unwrap_or_default()
-    }
-
-    #[test]
-    fn every_platform_has_all_of_its_types() {
-        let mut count = BTreeMap::new();
-        for entry in all() {
-            *count.entry(entry.platform.as_str()).or_insert(0) += 1;
-        }
-        let expected = [
-            ("aioz", 5),
-            ("cuewire", 4),
-            ("iconik", 7),
-            ("millicast", 17),
-            ("omegastream", 10),
-            ("quortex", 119),
-        ];
-        assert_eq!(count, BTreeMap::from(expected));
-    }
-
-    #[test]
-    fn a_type_is_words_joined_by_dots_and_listed_once() {
-        let mut seen = HashSet::new();
-        for EventType { name, .. } in all() {
-            let is_word = |word: &str| {
-                !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-            };
-            assert!(name.len() <= 128 && name.contains('.') && name.split('.').all(is_word), "{name}");
-            assert!(seen.insert(name), "{name} is listed twice");
-        }
-    }
-
-    #[test]
-    fn a_description_is_one_sentence() {
-        for EventType { name, description, .. } in all() {
-            assert!(description.ends_with('.') && description.starts_with(char::is_uppercase), "{name}");
-            assert!(!description.contains(". "), "{name} has more than one sentence");
-        }
-    }
-
-    #[test]
-    fn types_that_are_not_always_sent_say_so() {
-        let names = |state| -> Vec<&str> {
-            all().iter().filter(|entry| entry.state == state).map(|entry| entry.name.as_str()).collect()
-        };
-        assert_eq!(names(State::Limited), ["video.uploaded"]);
-        assert_eq!(
-            names(State::NoEffect),
-            [
-                "video.ready_for_processing",
-                "video.in_progress",
-                "video.completed_processing",
-                "video.ready_to_watch",
-                // Cuewire's own, which nothing publishes yet.
-                "webhook.disabled",
-                "webhook.failing",
-                "webhook.recovered",
-                "webhook.delivery_failed",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_sample_is_a_whole_cloudevent_of_its_type() {
-        for entry in all() {
-            let (name, sample) = (&entry.name, sample(entry));
-            assert_eq!(text(&sample, "specversion"), "1.0", "{name}");
-            assert_eq!(text(&sample, "type"), name);
-            assert!(!text(&sample, "id").is_empty() && !text(&sample, "source").is_empty(), "{name}");
-            assert!(OffsetDateTime::parse(text(&sample, "time"), &Rfc3339).is_ok(), "{name}");
-            assert!(!(sample.contains_key("data") && sample.contains_key("data_base64")), "{name}");
-            assert!(!sample.contains_key("organization"), "{name} could be published by one tenant alone");
-        }
-    }
-
-    #[test]
-    fn the_extensions_of_a_sample_are_strings_with_names_that_cloudevents_allows() {
-        for entry in all() {
-            for (attribute, value) in sample(entry) {
-                let allowed = OWN_ATTRIBUTES.contains(&attribute.as_str())
-                    || value.is_string()
-                        && attribute.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-                assert!(allowed, "{}: {attribute}", entry.name);
-            }
-        }
-    }
-
-    #[test]
-    fn a_sample_carries_what_a_delivery_in_its_platforms_format_needs() {
-        for entry in all() {
-            let sample = sample(entry);
-            let needed: &[&str] = match entry.platform.as_str() {
-                "millicast" if entry.name == "thumbnail.captured" => {
-                    &["subject", "feedid", "tokenid", "datacontenttype", "data_base64"]
-                }
-                "iconik" => &["subject", "realm", "userid", "requestid", "data"],
-                "quortex" if ["play", "link"].contains(&text(&sample, "application")) => {
-                    &["subject", "application", "message", "pooluuid"]
-                }
-                "quortex" => &["subject", "application", "message"],
-                _ => &["data"],
-            };
-            for attribute in needed {
-                assert!(sample.contains_key(*attribute), "{} lacks {attribute}", entry.name);
-            }
-        }
-    }
-
-    #[test]
-    fn the_sample_of_a_thumbnail_is_a_jpeg() {
-        let sample = sample(find("thumbnail.captured").expect("the catalogue has thumbnails"));
-        let jpeg = STANDARD.decode(text(&sample, "data_base64")).expect("data_base64 is base64");
-        assert!(jpeg.starts_with(&[0xff, 0xd8]) && jpeg.ends_with(&[0xff, 0xd9]));
-        assert_eq!(text(&sample, "datacontenttype"), "image/jpeg");
-    }
-
-    #[test]
-    fn a_type_is_found_by_its_exact_name() {
-        assert_eq!(find("transcoder.ACTIVE").map(|entry| entry.platform.as_str()), Some("millicast"));
-        assert!(find("transcoder.active").is_none());
-        assert!(find("transcoder").is_none());
-    }
-
-    #[test]
-    fn the_answer_shows_an_entry_as_its_file_has_it() {
-        let entry = find("feeds.ended").expect("the catalogue has feeds");
-        let json = serde_json::to_string(entry).expect("an entry can be written");
-        assert_eq!(
-            json,
-            concat!(
-                r#"{"type":"feeds.ended","platform":"millicast","state":"live","#,
-                r#""description":"A feed stopped being published to a stream.","#,
-                r#""sample":{"specversion":"1.0","id":"sample-feeds.ended","source":"/samples/millicast","#,
-                r#""type":"feeds.ended","time":"2021-12-02T16:45:01.075Z","#,
-                r#""data":{"feedId":"369e4a86-f937-4254-bd9f-99dc484d2bd6","accountId":"ZG6NWV","#,
-                r#""name":"sample_stream","streamId":"ZG6NWV/sample_stream","active":false,"#,
-                r#""ended":1638463500963}}}"#,
-            )
-        );
-    }
-}
+mod tests;

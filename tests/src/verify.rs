@@ -3,7 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{Signature, Verifier, VerifyingKey};
+use hmac::{Hmac, KeyInit, Mac};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use sha1::Sha1;
 
 use crate::receiver::Request;
 
@@ -27,6 +29,17 @@ pub fn v1a(public_key: &str, request: &Request) -> Result<(), String> {
         key.verify(&signed, &Signature::from_slice(&bytes).ok()?).ok()
     };
     header("webhook-signature")?.split(' ').find_map(fits).ok_or("no signature fits".to_owned())
+}
+
+/// Verifies the signature of Millicast's webhooks as the platform documents it: HMAC-SHA1 of the body, by the
+/// secret's decoded bytes.
+pub fn millicast(secret: &str, request: &Request) -> Result<(), String> {
+    let key = BASE64.decode(secret.trim_start_matches("whsec_")).map_err(|error| error.to_string())?;
+    let mut mac = Hmac::<Sha1>::new_from_slice(&key).map_err(|error| error.to_string())?;
+    mac.update(&request.body);
+    let header = request.header("x-millicast-signature").ok_or("no signature")?;
+    let signature = hex::decode(header.strip_prefix("sha1=").ok_or("no sha1= signature")?);
+    mac.verify_slice(&signature.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
 }
 
 fn headers(request: &Request) -> HeaderMap {

@@ -13,6 +13,7 @@ mod dead_letters;
 mod documentation;
 mod duplicates;
 mod filters;
+mod formats;
 mod given_up;
 mod happy;
 mod hostile;

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use cuewire::db::webhooks::RotatedSecret;
 use cuewire::delivery::rfc3339;
+use cuewire::formats::{Format, Signing};
 use cuewire::ids::WebhookId;
 use cuewire::retry::parse_duration;
 use cuewire::signature::Secret;
@@ -63,7 +64,8 @@ struct SecretView {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"overlap": "24h"}))]
 struct Rotation {
-    /// How long the earlier secrets go on signing beside the new one: `0s` to `7d`, `24h` unless given.
+    /// How long the earlier secrets go on signing beside the new one: `0s` to `7d`, `24h` unless given. In a
+    /// format whose deliveries carry a single signature, `0s` alone.
     overlap: Option<String>,
     /// A secret of one's own; made unless given.
     secret: Option<String>,
@@ -96,14 +98,15 @@ async fn rotate(
 ) -> Result<Json<Secrets>, Problem> {
     let webhook = webhooks::find(&api, &caller, id).await?;
     let mut checks = Checks::default();
-    let overlap = rotation.overlap.and_then(|text| checks.take("overlap", read_overlap(&text)));
+    let max_overlap = max_overlap(webhook.format);
+    let overlap = rotation.overlap.and_then(|text| checks.take("overlap", read_overlap(&text, max_overlap)));
     let own = rotation
         .secret
         .and_then(|text| checks.take("secret", webhooks::read_secret(&text, webhook.signature)));
     checks.finish()?;
     let secret = own.unwrap_or_else(|| Secret::generate(webhook.signature));
     let sealed = api.vault.seal(id, &secret.to_string());
-    let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
+    let overlap = overlap.unwrap_or(DEFAULT_OVERLAP.min(max_overlap));
     match api.database.rotate_secret(id, &sealed, overlap, MAX_VALID_SECRETS).await? {
         RotatedSecret::Done => show(&api, &webhook).await,
         RotatedSecret::TooMany => Err(Problem::conflict(format!(
@@ -137,10 +140,22 @@ fn open(api: &Api, webhook: WebhookId, sealed: &[u8]) -> Result<Secret, Problem>
     })
 }
 
-fn read_overlap(text: &str) -> Result<Duration, String> {
-    let overlap = parse_duration(text)?;
-    if overlap > MAX_OVERLAP {
-        return Err(format!("is {text}, and at most 7d are accepted"));
+/// How long two secrets may sign side by side.
+fn max_overlap(format: Format) -> Duration {
+    match format.signing() {
+        Signing::SingleHmac => Duration::ZERO,
+        Signing::StandardWebhooks | Signing::None => MAX_OVERLAP,
     }
-    Ok(overlap)
+}
+
+fn read_overlap(text: &str, max: Duration) -> Result<Duration, String> {
+    let overlap = parse_duration(text)?;
+    if overlap <= max {
+        return Ok(overlap);
+    }
+    Err(if max.is_zero() {
+        format!("is {text}, and must be 0s: deliveries of this format carry a single signature")
+    } else {
+        format!("is {text}, and at most 7d are accepted")
+    })
 }

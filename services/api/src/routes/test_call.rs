@@ -41,7 +41,8 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"type": "recordings.completed"}))]
 struct TestCall {
-    /// The type of the sample; unless given, the first of the catalogue that the webhook takes.
+    /// The type of the sample; unless given, the first of the catalogue that the webhook takes and its format
+    /// can carry, those of the format's platform before others.
     #[serde(rename = "type")]
     event_type: Option<String>,
 }
@@ -96,26 +97,36 @@ async fn test(
     Ok(([(header::CONTENT_TYPE, "application/json")], attempt))
 }
 
-/// A sample of this type, or of the first type of the catalogue that the webhook takes, those of its format's
-/// platform before others; fresh each time, so that no receiver takes it for a repeat.
+/// A sample of this type, or of the one that suits the webhook best; fresh each time, so that no receiver takes
+/// it for a repeat.
 fn sample(webhook: &Webhook, event_type: Option<EventType>, now: OffsetDateTime) -> Event {
-    let entry = match &event_type {
-        Some(event_type) => catalogue::find(event_type.as_str()),
-        None => {
-            let of_its_platform = |entry: &&catalogue::EventType| entry.platform == webhook.format.as_str();
-            let all = || catalogue::all().iter();
-            all().filter(of_its_platform).chain(all()).find(|entry| takes(webhook, &entry.name))
-        }
+    let listed = match &event_type {
+        Some(event_type) => catalogue::find(event_type.as_str()).and_then(event_of),
+        None => suiting(webhook),
     };
-    let listed = entry.and_then(|entry| {
-        let json = Bytes::copy_from_slice(entry.sample.get().as_bytes());
-        Event::from_json(&json).ok()
-    });
     let mut event = listed.unwrap_or_else(|| generic(event_type.unwrap_or_else(|| invented_type(webhook))));
     event.id = format!("test-{}", Uuid::now_v7());
     event.time = Some(rfc3339(now));
     event.set_extension("organization", AttributeValue::Text(webhook.organization.to_string()));
     event
+}
+
+/// The first sample that the webhook takes and its format can carry, those of its format's platform before
+/// others; where it can carry none, the first that the webhook takes: the attempt says what it lacks.
+fn suiting(webhook: &Webhook) -> Option<Event> {
+    let all = || catalogue::all().iter();
+    let of_its_platform = all().filter(|entry| entry.platform == webhook.format.as_str());
+    let mut taken =
+        of_its_platform.chain(all()).filter(|entry| takes(webhook, &entry.name)).filter_map(event_of);
+    let first = taken.next()?;
+    if webhook.format.can_carry(&first).is_ok() {
+        return Some(first);
+    }
+    taken.find(|event| webhook.format.can_carry(event).is_ok()).or(Some(first))
+}
+
+fn event_of(entry: &catalogue::EventType) -> Option<Event> {
+    Event::from_json(&Bytes::copy_from_slice(entry.sample.get().as_bytes())).ok()
 }
 
 fn takes(webhook: &Webhook, event_type: &str) -> bool {
@@ -205,6 +216,17 @@ mod tests {
             assert_eq!(event.extension("organization"), Some(webhook.organization.to_string().as_str()));
             assert!(Event::from_json(&event.to_json()).is_ok());
             assert_ne!(event.id, sample(&webhook, None, NOW).id);
+        }
+        for (format, event_types, expected) in [
+            (Format::Aioz, &[][..], "file.received"),
+            (Format::Quortex, &["*"], "input.creation"),
+            (Format::Quortex, &["*.status_change"], "input.status_change"),
+            (Format::Millicast, &["input.*"], "input.status_change"),
+            (Format::Iconik, &["video.*"], "video.process_failed"),
+            (Format::Slack, &[], first),
+        ] {
+            let webhook = Webhook { format, ..webhook(event_types) };
+            assert_eq!(sample(&webhook, None, NOW).event_type.as_str(), expected, "{}", format.as_str());
         }
         let named = EventType::parse("my.own").unwrap();
         assert_eq!(sample(&webhook(&[]), Some(named.clone()), NOW).event_type, named);

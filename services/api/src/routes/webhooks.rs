@@ -155,7 +155,7 @@ async fn change(
     let change = changed.read_change(&api.guard).await?;
     for _ in 0..MAX_TRIES {
         let mut webhook = find(&api, &caller, id).await?;
-        change.apply_to(&mut webhook, &api.vault);
+        change.apply_to(&mut webhook, &api.vault)?;
         if let Some(webhook) = api.database.save_webhook(&webhook, change.enables()).await? {
             return Ok(axum::Json(WebhookView::of(webhook, &api, &caller)));
         }

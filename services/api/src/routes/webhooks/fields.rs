@@ -11,8 +11,11 @@ use cuewire::signature::{Scheme, Secret};
 use cuewire::vault::Vault;
 use cuewire::webhook::{DEFAULT_MAX_IN_FLIGHT, DEFAULT_TIMEOUT, Pattern, Webhook};
 use serde::Deserialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{SchemaType, Type};
+use utoipa::openapi::{Object, ObjectBuilder};
 
 use super::rules;
 use crate::checks::{Checks, MAX_NAME_BYTES, line, lines};
@@ -44,9 +47,9 @@ pub(super) struct WebhookFields {
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<bool>)]
     enabled: Option<Option<bool>>,
-    /// How its deliveries look; `standard` unless given.
+    /// How its deliveries look.
     #[serde(deserialize_with = "given")]
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = format_schema)]
     format: Option<Option<String>>,
     /// Exact types or patterns, where `*` stands for any number of words; none: every type but Cuewire's own.
     #[serde(deserialize_with = "given")]
@@ -70,7 +73,8 @@ pub(super) struct WebhookFields {
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
     timeout_ms: Option<Option<i64>>,
-    /// The delays between attempts; empty: never retried; null: the format's own.
+    /// The delays between attempts; empty: never retried; null: the format's own. Where a platform fixes how
+    /// often its deliveries are retried, its format takes null alone.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<Vec<String>>, example = json!(["5s", "5m", "30m"]))]
     retry_schedule: Option<Option<Vec<String>>>,
@@ -142,7 +146,7 @@ impl WebhookFields {
             created_at: now,
             updated_at: now,
         };
-        change.apply_to(&mut webhook, vault);
+        change.apply_to(&mut webhook, vault)?;
         Ok((webhook, secret.flatten().unwrap_or_else(|| Secret::generate(scheme))))
     }
 
@@ -212,8 +216,8 @@ impl WebhookChange {
         self.enabled == Some(true)
     }
 
-    /// Makes the change.
-    pub(super) fn apply_to(&self, webhook: &mut Webhook, vault: &Vault) {
+    /// Makes the change, unless what comes of it does not fit the format.
+    pub(super) fn apply_to(&self, webhook: &mut Webhook, vault: &Vault) -> Result<(), Problem> {
         fn set<T: Clone>(field: &mut T, change: Option<&T>) {
             if let Some(value) = change {
                 field.clone_from(value);
@@ -239,7 +243,23 @@ impl WebhookChange {
             // By hand now, either way.
             webhook.disabled_reason = None;
         }
+        let mut checks = Checks::default();
+        rules::check_against_format(webhook, &mut checks);
+        checks.finish()
     }
+}
+
+/// The formats, for the OpenAPI document.
+fn format_schema() -> Object {
+    let names = Format::ALL.iter().map(|format| Value::from(format.as_str()));
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .enum_values(Some(names.chain([Value::Null])))
+        .description(Some(
+            "How its deliveries look; `standard` unless given. A platform's format sends the fields that the \
+             platform documents, and records an event that lacks one of them as a failure.",
+        ))
+        .build()
 }
 
 #[cfg(test)]
@@ -278,7 +298,14 @@ mod tests {
             (with(r#""name":"a\u0000b""#), "name", "contains a control character"),
             (with(r#""name":"""#), "name", "is empty"),
             (with(r#""description":"a\u0000""#), "description", "contains a control character"),
-            (with(r#""format":"fax""#), "format", "must be one of standard, cloudevents"),
+            (with(r#""format":"fax""#), "format", "must be one of standard, cloudevents, slack"),
+            (
+                with(r#""format":"aioz","retry_schedule":["1s"]"#),
+                "retry_schedule",
+                "the platform's own in the format aioz",
+            ),
+            (with(r#""format":"millicast","retry_schedule":[]"#), "retry_schedule", "set it to null"),
+            (with(r#""format":"millicast","signature":"v1a""#), "format", "signs by HMAC"),
             (with(r#""event_types":["recordings"]"#), "event_types", "did you mean"),
             (with(r#""filter":"data.size >""#), "filter", "at position"),
             (header("Host"), "headers", "belongs to the connection or to Cuewire"),
@@ -318,13 +345,19 @@ mod tests {
         change(r#"{"enabled":true,"filter":null,"timeout_ms":null}"#)
             .await
             .unwrap()
-            .apply_to(&mut webhook, &vault());
+            .apply_to(&mut webhook, &vault())
+            .unwrap();
         assert_eq!((webhook.name.as_str(), webhook.filter.as_deref()), ("n", None));
         assert_eq!(webhook.timeout, DEFAULT_TIMEOUT);
         assert_eq!(webhook.retry_schedule, Some(Schedule::new(Vec::new()).unwrap()));
         assert_eq!(webhook.disabled_reason, None);
-        change(r#"{"name":null,"retry_schedule":null}"#).await.unwrap().apply_to(&mut webhook, &vault());
+        change(r#"{"name":null,"retry_schedule":null}"#).await.unwrap().apply_to(&mut webhook, &vault()).unwrap();
         assert_eq!((webhook.name.as_str(), webhook.retry_schedule.clone()), ("93.184.216.34", None));
+        let error = change(r#"{"format":"millicast"}"#).await.unwrap().apply_to(&mut webhook, &vault());
+        assert_eq!(webhook.retry_schedule, None);
+        assert!(error.is_ok());
+        let error = change(r#"{"retry_schedule":["1s"]}"#).await.unwrap().apply_to(&mut webhook, &vault());
+        assert!(format!("{error:?}").contains("the platform's own"), "{error:?}");
         let refused =
             [r#"{"signature":"v1a"}"#, r#"{"secret":"whsec_x"}"#, r#"{"url":null}"#, r#"{"enabled":null}"#];
         for json in refused {

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 use cuewire::filter::Filter;
-use cuewire::formats::Format;
+use cuewire::formats::{Format, Signing};
 use cuewire::guard::{FORBIDDEN, Guard};
 use cuewire::retry::{Schedule, parse_duration};
 use cuewire::signature::{Scheme, Secret};
-use cuewire::webhook::{MAX_EVENT_TYPES, MAX_MAX_IN_FLIGHT, MAX_TIMEOUT, Pattern};
+use cuewire::webhook::{MAX_EVENT_TYPES, MAX_MAX_IN_FLIGHT, MAX_TIMEOUT, Pattern, Webhook};
 
-use crate::checks::{MAX_NAME_BYTES, line};
+use crate::checks::{Checks, MAX_NAME_BYTES, line};
 
 pub(super) const MAX_DESCRIPTION_BYTES: usize = 2_000;
 /// Receivers need one or two; common servers take 8 KiB in all.
@@ -71,6 +71,20 @@ pub(super) fn read_format(name: &str) -> Result<Format, String> {
         let names: Vec<_> = Format::ALL.iter().map(|format| format.as_str()).collect();
         format!("is {name:?}, and must be one of {}", names.join(", "))
     })
+}
+
+/// What a webhook's format does not leave to the webhook.
+pub(super) fn check_against_format(webhook: &Webhook, checks: &mut Checks) {
+    let name = webhook.format.as_str();
+    if webhook.retry_schedule.is_some() && webhook.format.fixed_schedule().is_some() {
+        let detail = format!("is the platform's own in the format {name}; leave it out, or set it to null");
+        checks.refuse("retry_schedule", detail);
+    }
+    if webhook.signature != Scheme::V1 && webhook.format.signing() == Signing::SingleHmac {
+        let signature = webhook.signature.as_str();
+        let detail = format!("is {name}, which signs by HMAC, and the webhook's signature is {signature}");
+        checks.refuse("format", detail);
+    }
 }
 
 pub(super) fn read_patterns(types: &[String]) -> Result<Vec<Pattern>, String> {
