@@ -17,6 +17,7 @@ mod page;
 mod publish;
 mod routes;
 mod server;
+mod webhooks;
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -22,7 +22,6 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::attempts::AttemptView;
-use super::webhooks;
 use crate::Api;
 use crate::auth::Editor;
 use crate::call::CallError;
@@ -63,7 +62,7 @@ async fn test(
     let mut checks = Checks::default();
     let event_type = call.event_type.and_then(|text| checks.take("type", EventType::parse(&text)));
     checks.finish()?;
-    let webhook = webhooks::find(&api, &caller, id).await?;
+    let webhook = api.webhook(&caller, id).await?;
     let now = OffsetDateTime::now_utc();
     let event = sample(&webhook, event_type, now);
     let new = NewDelivery {

@@ -20,45 +20,45 @@ use crate::extract::given;
 
 /// A webhook's fields, of which a new one needs `url` alone. In a change what is left out stays; null puts a
 /// field's default back.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(example = json!({
     "url": "https://example.com/hooks", "name": "Archive", "event_types": ["recordings.*"],
     "filter": "data.size > 0", "headers": {"authorization": "Bearer of the receiver"}
 }))]
-pub(super) struct WebhookFields {
+pub(crate) struct WebhookFields {
     /// Where deliveries go: `http` or `https`, and not into a private network. Required in a new webhook.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    url: Option<Option<String>>,
+    pub(crate) url: Option<Option<String>>,
     /// A name; need not be unique. By default the URL's host.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    name: Option<Option<String>>,
+    pub(crate) name: Option<Option<String>>,
     /// What it is for.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    description: Option<Option<String>>,
+    pub(crate) description: Option<Option<String>>,
     /// Whether it takes events; true unless given.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<bool>)]
-    enabled: Option<Option<bool>>,
+    pub(crate) enabled: Option<Option<bool>>,
     /// How its deliveries look; `standard` unless given.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    format: Option<Option<String>>,
+    pub(crate) format: Option<Option<String>>,
     /// Exact types or patterns, where `*` stands for any number of words; none: every type but Cuewire's own.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<Vec<String>>)]
-    event_types: Option<Option<Vec<String>>>,
+    pub(crate) event_types: Option<Option<Vec<String>>>,
     /// An expression over the event, such as `pooluuid = "p1" AND data.size > 0`.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    filter: Option<Option<String>>,
+    pub(crate) filter: Option<Option<String>>,
     /// Headers of its own, sent with every delivery.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
-    headers: Option<Option<BTreeMap<String, String>>>,
+    pub(crate) headers: Option<Option<BTreeMap<String, String>>>,
     /// Not offered yet: must be null.
     rate_limit_per_second: Option<f64>,
     /// Requests in flight at a time: 1 to 256, 16 unless given.
