@@ -25,6 +25,14 @@ pub enum Format {
     Standard,
     /// A CloudEvent in structured JSON, or in binary mode where its data is binary.
     Cloudevents,
+    Slack,
+    GoogleChat,
+    Teams,
+    Millicast,
+    Aioz,
+    Iconik,
+    Quortex,
+    Omegastream,
 }
 
 /// What a format makes a request of.
@@ -63,7 +71,18 @@ pub struct Lacks {
 
 impl Format {
     /// All formats, in the order in which they are shown.
-    pub const ALL: [Self; 2] = [Self::Standard, Self::Cloudevents];
+    pub const ALL: [Self; 10] = [
+        Self::Standard,
+        Self::Cloudevents,
+        Self::Slack,
+        Self::GoogleChat,
+        Self::Teams,
+        Self::Millicast,
+        Self::Aioz,
+        Self::Iconik,
+        Self::Quortex,
+        Self::Omegastream,
+    ];
 
     /// As it is stored and shown.
     #[must_use]
@@ -71,6 +90,14 @@ impl Format {
         match self {
             Self::Standard => "standard",
             Self::Cloudevents => "cloudevents",
+            Self::Slack => "slack",
+            Self::GoogleChat => "google_chat",
+            Self::Teams => "teams",
+            Self::Millicast => "millicast",
+            Self::Aioz => "aioz",
+            Self::Iconik => "iconik",
+            Self::Quortex => "quortex",
+            Self::Omegastream => "omegastream",
         }
     }
 
@@ -84,7 +111,7 @@ impl Format {
     #[must_use]
     pub fn default_schedule(self) -> Schedule {
         match self {
-            Self::Standard | Self::Cloudevents => Schedule::default(),
+            _ => Schedule::default(),
         }
     }
 
@@ -92,6 +119,7 @@ impl Format {
     pub fn prepare(self, outgoing: &Outgoing<'_>) -> Result<Request, Lacks> {
         match self {
             Self::Standard => standard::prepare(outgoing),
+            _ => standard::prepare(outgoing),
             Self::Cloudevents => cloudevents::prepare(outgoing),
         }
     }
@@ -100,7 +128,7 @@ impl Format {
     #[must_use]
     pub fn judge(self, outcome: &Outcome, now: OffsetDateTime) -> Verdict {
         match self {
-            Self::Standard | Self::Cloudevents => Verdict::by_status(outcome, now),
+            _ => Verdict::by_status(outcome, now),
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod organization;
 mod panics;
 mod place;
 mod process;
+mod raw;
 pub mod receiver;
 mod running;
 pub mod servers;

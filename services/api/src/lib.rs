@@ -9,6 +9,7 @@ mod call;
 mod checks;
 pub mod commands;
 pub mod config;
+mod dialects;
 mod error;
 mod extract;
 mod metrics;
@@ -16,6 +17,7 @@ mod openapi;
 mod page;
 mod publish;
 mod routes;
+mod samples;
 mod server;
 mod webhooks;
 

@@ -4,6 +4,7 @@
 mod fields;
 mod rules;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use cuewire::db::DbError;
@@ -112,16 +113,30 @@ impl Api {
     /// The secrets by which a webhook's deliveries are signed now, the newest first; at least one.
     pub(crate) async fn valid_secrets(&self, webhook: WebhookId) -> Result<Vec<ValidSecret>, Problem> {
         let target = self.database.target(webhook).await?.ok_or_else(none)?;
-        let open = |sealed: &[u8]| self.vault.open(webhook, sealed).ok()?.parse().ok();
         let secrets = target.secrets.iter().map(|stored| {
-            let secret = open(&stored.sealed).ok_or_else(|| {
-                tracing::error!(%webhook, error = %DoesNotOpen, "a secret cannot be shown");
-                Problem::internal()
-            })?;
+            let secret = self.open(webhook, &stored.sealed)?;
             Ok(ValidSecret { secret, created_at: stored.created_at, expires_at: stored.expires_at })
         });
         let secrets = secrets.collect::<Result<Vec<_>, Problem>>()?;
         if secrets.is_empty() { Err(Problem::no_such("secret")) } else { Ok(secrets) }
+    }
+
+    /// The newest secret of each of these webhooks.
+    pub(crate) async fn newest_secrets(
+        &self,
+        webhooks: &[Webhook],
+    ) -> Result<HashMap<WebhookId, Secret>, Problem> {
+        let ids: Vec<_> = webhooks.iter().map(|webhook| webhook.id).collect();
+        let sealed = self.database.newest_secrets(&ids).await?;
+        sealed.into_iter().map(|(webhook, sealed)| Ok((webhook, self.open(webhook, &sealed)?))).collect()
+    }
+
+    fn open(&self, webhook: WebhookId, sealed: &[u8]) -> Result<Secret, Problem> {
+        let secret = self.vault.open(webhook, sealed).ok().and_then(|text| text.parse().ok());
+        secret.ok_or_else(|| {
+            tracing::error!(%webhook, error = %DoesNotOpen, "a secret cannot be shown");
+            Problem::internal()
+        })
     }
 }
 

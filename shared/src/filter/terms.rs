@@ -51,6 +51,12 @@ impl Term {
         Self(format!("{path} = {}", serde_json::Value::from(text)))
     }
 
+    /// The term `path = null`.
+    #[must_use]
+    pub fn is_null(path: &str) -> Self {
+        Self(format!("{path} = null"))
+    }
+
     /// Any filter as a term: in parentheses.
     #[must_use]
     pub fn nested(filter: &str) -> Self {

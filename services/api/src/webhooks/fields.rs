@@ -60,23 +60,23 @@ pub(crate) struct WebhookFields {
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub(crate) headers: Option<Option<BTreeMap<String, String>>>,
     /// Not offered yet: must be null.
-    rate_limit_per_second: Option<f64>,
+    pub(crate) rate_limit_per_second: Option<f64>,
     /// Requests in flight at a time: 1 to 256, 16 unless given.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
-    max_in_flight: Option<Option<i64>>,
+    pub(crate) max_in_flight: Option<Option<i64>>,
     /// The whole request with its answer: 100 to 30,000, 15,000 unless given.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
-    timeout_ms: Option<Option<i64>>,
+    pub(crate) timeout_ms: Option<Option<i64>>,
     /// The delays between attempts; empty: never retried; null: the format's own.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<Vec<String>>, example = json!(["5s", "5m", "30m"]))]
-    retry_schedule: Option<Option<Vec<String>>>,
+    pub(crate) retry_schedule: Option<Option<Vec<String>>>,
     /// Only in a new webhook: `v1` (HMAC-SHA256, the default) or `v1a` (Ed25519).
-    signature: Option<String>,
+    pub(crate) signature: Option<String>,
     /// Only in a new webhook: a secret of one's own, `whsec_…` for `v1` and `whsk_…` for `v1a`.
-    secret: Option<String>,
+    pub(crate) secret: Option<String>,
 }
 
 /// What changes of a webhook: none of a field leaves it as it is.
