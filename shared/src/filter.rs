@@ -44,6 +44,7 @@ mod path;
 mod pattern;
 #[cfg(test)]
 mod properties;
+mod terms;
 
 use std::sync::Arc;
 
@@ -53,6 +54,7 @@ use self::expression::Expression;
 pub use self::operand::IndexKey;
 pub use self::parser::MAX_SOURCE_BYTES;
 pub use self::path::Path;
+pub use self::terms::Term;
 
 /// What a filter is asked about: an event, as far as the language can see it.
 pub trait Subject {

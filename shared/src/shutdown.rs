@@ -35,7 +35,13 @@ impl Shutdown {
         Self { stop: CancellationToken::new(), broken: Arc::clone(&self.broken) }
     }
 
-    /// Stops everything that holds a clone of this.
+    /// One that stops with this one, and can be stopped by itself before.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { stop: self.stop.child_token(), broken: Arc::clone(&self.broken) }
+    }
+
+    /// Stops everything that holds a clone, or a child, of this.
     pub fn stop(&self) {
         self.stop.cancel();
     }

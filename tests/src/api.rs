@@ -35,7 +35,7 @@ pub struct Reply {
     pub json: Value,
     /// The body as text.
     pub text: String,
-    asked: String,
+    pub(crate) asked: String,
 }
 
 impl Client {

@@ -19,6 +19,7 @@ mod panics;
 mod place;
 mod policy;
 mod process;
+mod raw;
 pub mod receiver;
 mod running;
 pub mod servers;

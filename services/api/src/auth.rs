@@ -10,9 +10,9 @@ mod keys;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use cuewire::db::api_keys::{KeyHolder, Role};
-use cuewire::ids::OrganizationId;
+use cuewire::ids::{ApiKeyId, OrganizationId};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -20,6 +20,17 @@ use crate::Api;
 use crate::error::Problem;
 
 pub(crate) use keys::{Keys, NewKey};
+
+/// What a caller shows. A dialect, whose clients show it in another form, puts it into the request's
+/// extensions; else it is the bearer key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Credentials {
+    key_sha256: [u8; 32],
+    /// Whether it has the form of an organization's key; else none needs to be looked for.
+    well_formed: bool,
+    /// The key's id, where the client must know that too.
+    id: Option<ApiKeyId>,
+}
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -90,17 +101,43 @@ impl Caller {
     }
 }
 
+impl Credentials {
+    /// A key alone.
+    pub(crate) fn of_key(key: &[u8]) -> Self {
+        let key_sha256 = Sha256::digest(key).into();
+        Self { key_sha256, well_formed: keys::is_well_formed(key), id: None }
+    }
+
+    /// An organization's key of which only the SHA-256 is at hand.
+    pub(crate) fn of_hash(key_sha256: [u8; 32]) -> Self {
+        Self { key_sha256, well_formed: true, id: None }
+    }
+
+    /// A key with its id.
+    pub(crate) fn of_pair(id: &str, key: &[u8]) -> Option<Self> {
+        Some(Self { id: Some(id.parse().ok()?), ..Self::of_key(key) })
+    }
+
+    /// The bearer key.
+    pub(crate) fn bearer(headers: &HeaderMap) -> Option<Self> {
+        bearer(headers).map(Self::of_key)
+    }
+}
+
 impl FromRequestParts<Api> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let unauthorized = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, detail);
-        let key = bearer(parts).ok_or_else(|| unauthorized("send a key as `Authorization: Bearer <key>`"))?;
-        let sha256: [u8; 32] = Sha256::digest(key).into();
-        if bool::from(sha256.ct_eq(&api.operator_key_sha256)) {
+        let shown = parts.extensions.get::<Option<Credentials>>().copied();
+        let shown = shown.unwrap_or_else(|| Credentials::bearer(&parts.headers));
+        let Credentials { key_sha256, well_formed, id } =
+            shown.ok_or_else(|| unauthorized("send a key as `Authorization: Bearer <key>`"))?;
+        if bool::from(key_sha256.ct_eq(&api.operator_key_sha256)) {
             return Ok(Self::Operator);
         }
-        match api.keys.holder(key, &sha256).await? {
+        let holder = if well_formed { api.keys.holder(&key_sha256).await? } else { None };
+        match holder.filter(|holder| id.is_none_or(|id| id == holder.key)) {
             Some(holder) => {
                 tracing::Span::current().record("organization", tracing::field::display(holder.organization));
                 Ok(Self::Member(holder))
@@ -121,8 +158,9 @@ impl FromRequestParts<Api> for Operator {
     }
 }
 
-fn bearer(parts: &Parts) -> Option<&[u8]> {
-    let value = parts.headers.get(header::AUTHORIZATION)?.as_bytes();
+/// The key of `Authorization: Bearer <key>`.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, key) = value.split_at_checked("bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
 }

@@ -13,12 +13,13 @@ use utoipa::ToSchema;
 /// When a part that the api depends on is away: reconnecting takes a few seconds at most.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// A request that cannot be answered.
-#[derive(Debug)]
+/// A request that cannot be answered. The answer carries it among its extensions, so that a dialect can say it
+/// in its own words.
+#[derive(Debug, Clone)]
 pub(crate) struct Problem {
-    status: StatusCode,
-    detail: String,
-    errors: Vec<FieldError>,
+    pub(crate) status: StatusCode,
+    pub(crate) detail: String,
+    pub(crate) errors: Vec<FieldError>,
     retry_after: Option<Duration>,
 }
 
@@ -170,8 +171,8 @@ impl IntoResponse for Problem {
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             field: self.errors.first().map(|error| error.field.clone()),
-            detail: self.detail,
-            errors: self.errors,
+            detail: self.detail.clone(),
+            errors: self.errors.clone(),
         };
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
@@ -183,6 +184,7 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -10,6 +10,7 @@ mod checks;
 pub mod commands;
 pub mod config;
 mod connections;
+mod dialects;
 mod error;
 mod extract;
 mod metrics;
@@ -17,7 +18,9 @@ mod openapi;
 mod page;
 mod publish;
 mod routes;
+mod samples;
 mod server;
+mod webhooks;
 
 use std::ops::Deref;
 use std::sync::Arc;

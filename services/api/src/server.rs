@@ -10,6 +10,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tower::Layer;
+use tower::util::MapRequestLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -17,7 +19,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::Api;
 use crate::error::Problem;
 use crate::extract::MAX_BODY_BYTES;
-use crate::{connections, openapi, routes};
+use crate::{connections, dialects, openapi, routes};
 
 /// Until the head of the answer. The slowest are a body of 30 s with its publishing, and a test call of 35 s;
 /// it ends before the grace for stopping does.
@@ -44,10 +46,17 @@ pub(crate) async fn serve(listener: TcpListener, api: Api) -> anyhow::Result<()>
 }
 
 fn router(api: Api) -> Router {
-    let (router, document) = openapi::router(routes::all()).split_for_parts();
-    router
-        .merge(documentation(openapi::complete(document)))
-        .route("/", get(|| async { Redirect::to("/docs/") }))
+    let (native, document) = openapi::router(routes::all()).split_for_parts();
+    let (dialects, document) = dialects::mount(&api, openapi::complete(document));
+    let native = native.route("/", get(|| async { Redirect::to("/docs/") })).merge(documentation(document));
+    let router = surrounded(&api, native).merge(dialects).with_state(api);
+    // Before a route is looked for: a layer on the router would come after.
+    Router::new().fallback_service(MapRequestLayer::new(dialects::without_last_slash).layer(router))
+}
+
+/// What surrounds every request of these routes: limits, time, and an answer whatever happens.
+pub(crate) fn surrounded(api: &Api, routes: Router<Api>) -> Router<Api> {
+    routes
         .fallback(|| async {
             Problem::new(StatusCode::NOT_FOUND, "there is no such route; /docs lists them")
         })
@@ -60,7 +69,6 @@ fn router(api: Api) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(api.clone(), observe))
-        .with_state(api)
 }
 
 /// The document, and a page that renders it. All of it is in the binary; the validator that the page would
@@ -95,7 +103,7 @@ async fn observe(State(api): State<Api>, request: Request, next: Next) -> Respon
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let policy = HeaderValue::from_static(if route.starts_with("/docs") { DOCS_POLICY } else { POLICY });
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    if route.starts_with("/v1/") {
+    if !route.starts_with("/docs") {
         // Answers hold secrets and keys, and are true only now.
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     }

@@ -16,7 +16,6 @@ use cuewire::delivery::{Attempt, Failure, Outcome, Reason, State};
 use cuewire::event::Event;
 use cuewire::formats::{Outgoing, Request};
 use cuewire::message::{DeadMessage, DeliveryMessage};
-use cuewire::retry::Schedule;
 use cuewire::shutdown::Shutdown;
 use time::OffsetDateTime;
 use tracing::Instrument;

@@ -55,6 +55,11 @@ impl NewKey {
     }
 }
 
+/// Whether it may be an organization's key, by its form.
+pub(super) fn is_well_formed(key: &[u8]) -> bool {
+    key.len() == KEY_CHARS && key.starts_with(PREFIX.as_bytes())
+}
+
 /// Who holds which key.
 pub(crate) struct Keys {
     database: Database,
@@ -73,10 +78,7 @@ impl Keys {
     }
 
     /// Who holds this key, asking the database only when it is not known.
-    pub(crate) async fn holder(&self, key: &[u8], sha256: &Hash) -> Result<Option<KeyHolder>, DbError> {
-        if key.len() != KEY_CHARS || !key.starts_with(PREFIX.as_bytes()) {
-            return Ok(None);
-        }
+    pub(crate) async fn holder(&self, sha256: &Hash) -> Result<Option<KeyHolder>, DbError> {
         let recalled = self.memory().recall(sha256);
         match recalled {
             Recalled::Sure(answer) => Ok(answer),
@@ -169,8 +171,7 @@ mod tests {
     #[test]
     fn a_new_key_has_the_form_by_which_keys_are_known() {
         let key = NewKey::generate();
-        assert_eq!(key.text.len(), KEY_CHARS);
-        assert!(key.text.starts_with(PREFIX));
+        assert!(is_well_formed(key.text.as_bytes()));
         assert_ne!(key.text, NewKey::generate().text);
     }
 }

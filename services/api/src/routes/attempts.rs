@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::{times, webhooks};
+use super::times;
 use crate::Api;
 use crate::auth::Viewer;
 use crate::checks::Checks;
@@ -113,7 +113,7 @@ async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<Attempt>>, Problem> {
     let (limit, after) = query.read::<Place>()?;
-    let webhook = webhooks::find(&api, &caller, id).await?;
+    let webhook = api.webhook(&caller, id).await?;
     let after = after.map(AttemptPlace::from);
     let attempts = api.database.webhook_attempts(webhook.id, after, limit).await?;
     Ok(Json(Page::of(attempts, limit, Place::of, |attempt| attempt)))
@@ -135,7 +135,7 @@ async fn stats(
         checks.refuse("from", "must be before `to`, and not by more than a week");
     }
     checks.finish()?;
-    let webhook = webhooks::find(&api, &caller, id).await?;
+    let webhook = api.webhook(&caller, id).await?;
     let minutes = api.database.webhook_stats(webhook.id, from, to).await?;
     let data = minutes.iter().map(MinuteView::of).collect();
     Ok(Json(Stats { from: rfc3339(from), to: rfc3339(to), data }))

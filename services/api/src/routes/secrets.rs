@@ -4,31 +4,28 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use cuewire::db::webhooks::RotatedSecret;
 use cuewire::delivery::rfc3339;
 use cuewire::formats::{Format, Signing};
 use cuewire::ids::WebhookId;
 use cuewire::retry::parse_duration;
 use cuewire::signature::Secret;
-use cuewire::vault::DoesNotOpen;
 use cuewire::webhook::Webhook;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::webhooks;
+use super::webhooks::public_key;
 use crate::Api;
 use crate::auth::Admin;
 use crate::checks::Checks;
 use crate::error::Problem;
 use crate::extract::{OptionalJson, Path};
+use crate::webhooks::{ValidSecret, read_secret};
 
 const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 /// A receiver that has not changed over after a week will not.
 const MAX_OVERLAP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Each adds a signature to every delivery.
-const MAX_VALID_SECRETS: usize = 5;
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(read)).routes(routes!(rotate))
@@ -79,7 +76,7 @@ async fn read(
     State(api): State<Api>,
     Path(id): Path<WebhookId>,
 ) -> Result<Json<Secrets>, Problem> {
-    let webhook = webhooks::find(&api, &caller, id).await?;
+    let webhook = api.webhook(&caller, id).await?;
     show(&api, &webhook).await
 }
 
@@ -96,48 +93,28 @@ async fn rotate(
     Path(id): Path<WebhookId>,
     OptionalJson(rotation): OptionalJson<Rotation>,
 ) -> Result<Json<Secrets>, Problem> {
-    let webhook = webhooks::find(&api, &caller, id).await?;
+    let webhook = api.webhook(&caller, id).await?;
     let mut checks = Checks::default();
     let max_overlap = max_overlap(webhook.format);
     let overlap = rotation.overlap.and_then(|text| checks.take("overlap", read_overlap(&text, max_overlap)));
-    let own = rotation
-        .secret
-        .and_then(|text| checks.take("secret", webhooks::read_secret(&text, webhook.signature)));
+    let own = rotation.secret.and_then(|text| checks.take("secret", read_secret(&text, webhook.signature)));
     checks.finish()?;
     let secret = own.unwrap_or_else(|| Secret::generate(webhook.signature));
-    let sealed = api.vault.seal(id, &secret.to_string());
     let overlap = overlap.unwrap_or(DEFAULT_OVERLAP.min(max_overlap));
-    match api.database.rotate_secret(id, &sealed, overlap, MAX_VALID_SECRETS).await? {
-        RotatedSecret::Done => show(&api, &webhook).await,
-        RotatedSecret::TooMany => Err(Problem::conflict(format!(
-            "{MAX_VALID_SECRETS} secrets are valid, and no more are accepted; wait until one expires, or end them \
-             all with an overlap of 0s"
-        ))),
-    }
+    api.rotate_secret(&caller, id, &secret, overlap).await?;
+    show(&api, &webhook).await
 }
 
 async fn show(api: &Api, webhook: &Webhook) -> Result<Json<Secrets>, Problem> {
-    let target = api.database.target(webhook.id).await?.ok_or_else(|| Problem::no_such("webhook"))?;
-    let mut secrets = Vec::with_capacity(target.secrets.len());
-    for stored in target.secrets {
-        let secret = open(api, webhook.id, &stored.sealed)?;
-        secrets.push(SecretView {
-            public_key: webhooks::public_key(&secret),
-            secret: secret.to_string(),
-            created_at: rfc3339(stored.created_at),
-            expires_at: stored.expires_at.map(rfc3339),
-        });
-    }
+    let view = |valid: &ValidSecret| SecretView {
+        public_key: public_key(&valid.secret),
+        secret: valid.secret.to_string(),
+        created_at: rfc3339(valid.created_at),
+        expires_at: valid.expires_at.map(rfc3339),
+    };
+    let secrets: Vec<_> = api.valid_secrets(webhook.id).await?.iter().map(view).collect();
     let newest = secrets.first().cloned().ok_or_else(|| Problem::no_such("secret"))?;
     Ok(Json(Secrets { secret: newest.secret, public_key: newest.public_key, secrets }))
-}
-
-fn open(api: &Api, webhook: WebhookId, sealed: &[u8]) -> Result<Secret, Problem> {
-    let secret = api.vault.open(webhook, sealed).ok().and_then(|text| text.parse().ok());
-    secret.ok_or_else(|| {
-        tracing::error!(%webhook, error = %DoesNotOpen, "a secret cannot be shown");
-        Problem::internal()
-    })
 }
 
 /// How long two secrets may sign side by side.

@@ -1,14 +1,10 @@
 //! Webhooks: made, listed, read, changed, deleted.
 
-mod fields;
-mod rules;
-
 use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use cuewire::db::DbError;
 use cuewire::db::api_keys::{KeyHolder, Role};
 use cuewire::delivery::rfc3339;
 use cuewire::ids::WebhookId;
@@ -20,18 +16,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use self::fields::WebhookFields;
-pub(super) use self::rules::read_secret;
 use crate::Api;
 use crate::auth::{Editor, Viewer};
 use crate::error::Problem;
 use crate::extract::{Json, Path, Query};
 use crate::page::{Micros, Page, PageQuery};
+use crate::webhooks::WebhookFields;
 
 /// In the place of a header's value that the caller may not see.
 const HIDDEN: &str = "***";
-/// A change that others keep overtaking is given up: something changes the webhook in a loop.
-const MAX_TRIES: usize = 5;
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(read, change, delete))
@@ -97,12 +90,7 @@ async fn create(
     State(api): State<Api>,
     Json(new): Json<WebhookFields>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (webhook, secret) = new.read_new(&api.guard, &api.vault, caller.organization).await?;
-    let sealed = api.vault.seal(webhook.id, &secret.to_string());
-    let webhook = api.database.create_webhook(&webhook, &sealed).await.map_err(|error| match error {
-        DbError::Conflict(_) => super::organizations::none(),
-        other => other.into(),
-    })?;
+    let (webhook, secret) = api.make_webhook(&caller, new).await?;
     let location = format!("/v1/webhooks/{}", webhook.id);
     let made = MadeWebhook {
         view: WebhookView::of(webhook, &api, &caller),
@@ -135,7 +123,7 @@ async fn read(
     State(api): State<Api>,
     Path(id): Path<WebhookId>,
 ) -> Result<axum::Json<WebhookView>, Problem> {
-    Ok(axum::Json(WebhookView::of(find(&api, &caller, id).await?, &api, &caller)))
+    Ok(axum::Json(WebhookView::of(api.webhook(&caller, id).await?, &api, &caller)))
 }
 
 /// Change a webhook
@@ -152,15 +140,8 @@ async fn change(
     Path(id): Path<WebhookId>,
     Json(changed): Json<WebhookFields>,
 ) -> Result<axum::Json<WebhookView>, Problem> {
-    let change = changed.read_change(&api.guard).await?;
-    for _ in 0..MAX_TRIES {
-        let mut webhook = find(&api, &caller, id).await?;
-        change.apply_to(&mut webhook, &api.vault)?;
-        if let Some(webhook) = api.database.save_webhook(&webhook, change.enables()).await? {
-            return Ok(axum::Json(WebhookView::of(webhook, &api, &caller)));
-        }
-    }
-    Err(Problem::conflict("others keep changing this webhook; try again"))
+    let webhook = api.change_webhook(&caller, id, |_| Ok(changed.clone())).await?;
+    Ok(axum::Json(WebhookView::of(webhook, &api, &caller)))
 }
 
 /// Delete a webhook
@@ -173,14 +154,8 @@ async fn delete(
     State(api): State<Api>,
     Path(id): Path<WebhookId>,
 ) -> Result<StatusCode, Problem> {
-    let deleted = api.database.delete_webhook(caller.organization, id).await?;
-    if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::no_such("webhook")) }
-}
-
-/// The caller's webhook of this id.
-pub(super) async fn find(api: &Api, caller: &KeyHolder, id: WebhookId) -> Result<Webhook, Problem> {
-    let webhook = api.database.webhook_of(caller.organization, id).await?;
-    webhook.ok_or_else(|| Problem::no_such("webhook"))
+    api.delete_webhook(&caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The public half of a key pair.

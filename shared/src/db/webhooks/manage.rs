@@ -7,8 +7,12 @@ use uuid::Uuid;
 
 use super::{WEBHOOK, read_webhook};
 use crate::db::{Database, DbError};
+use crate::formats::Format;
 use crate::ids::{OrganizationId, WebhookId};
 use crate::webhook::Webhook;
+
+/// Webhooks in a list that has no pages: far more than an organization has of one platform.
+const MAX_LISTED: i64 = 10_000;
 
 /// What became of a request to replace a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +103,38 @@ impl Database {
         rows.iter().map(read_webhook).collect()
     }
 
+    /// An organization's webhooks of these formats, at most [`MAX_LISTED`], in the order in which they were
+    /// made.
+    pub async fn webhooks_in(
+        &self,
+        organization: OrganizationId,
+        formats: &[Format],
+    ) -> Result<Vec<Webhook>, DbError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(&format!(
+                "{WEBHOOK} WHERE organization_id = $1 AND format = ANY($2) ORDER BY number LIMIT $3"
+            ))
+            .await?;
+        let formats: Vec<_> = formats.iter().map(|format| format.as_str()).collect();
+        let rows = connection.query(&statement, &[&organization.0, &formats, &MAX_LISTED]).await?;
+        rows.iter().map(read_webhook).collect()
+    }
+
+    /// An organization's webhook of this number, or none if it has no such one.
+    pub async fn webhook_numbered(
+        &self,
+        organization: OrganizationId,
+        number: i64,
+    ) -> Result<Option<Webhook>, DbError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(&format!("{WEBHOOK} WHERE number = $1 AND organization_id = $2"))
+            .await?;
+        let row = connection.query_opt(&statement, &[&number, &organization.0]).await?;
+        row.as_ref().map(read_webhook).transpose()
+    }
+
     /// Writes a webhook that was read and changed, unless someone else has changed or deleted it since:
     /// then none. With `recovered` it also counts as not failing.
     pub async fn save_webhook(&self, webhook: &Webhook, recovered: bool) -> Result<Option<Webhook>, DbError> {
@@ -152,6 +188,20 @@ impl Database {
             .execute("DELETE FROM webhooks WHERE id = $1 AND organization_id = $2", &[&id.0, &organization.0])
             .await?;
         Ok(deleted > 0)
+    }
+
+    /// The newest secret of each of these webhooks, still sealed.
+    pub async fn newest_secrets(&self, webhooks: &[WebhookId]) -> Result<Vec<(WebhookId, Vec<u8>)>, DbError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(
+                "SELECT DISTINCT ON (webhook_id) webhook_id, sealed FROM secrets
+                 WHERE webhook_id = ANY($1) ORDER BY webhook_id, created_at DESC, id DESC",
+            )
+            .await?;
+        let ids: Vec<_> = webhooks.iter().map(|webhook| webhook.0).collect();
+        let rows = connection.query(&statement, &[&ids]).await?;
+        Ok(rows.iter().map(|row| (WebhookId(row.get("webhook_id")), row.get("sealed"))).collect())
     }
 
     /// Adds a webhook's new secret, ends the earlier ones after `overlap`, and forgets those that have

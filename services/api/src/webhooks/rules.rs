@@ -53,7 +53,7 @@ pub(super) async fn read_url(text: String, guard: &Guard) -> Result<String, Stri
 }
 
 /// A secret of the client's own, which must fit the scheme.
-pub(in crate::routes) fn read_secret(text: &str, scheme: Scheme) -> Result<Secret, String> {
+pub(crate) fn read_secret(text: &str, scheme: Scheme) -> Result<Secret, String> {
     let secret: Secret = text.parse()?;
     if secret.scheme() == scheme {
         Ok(secret)

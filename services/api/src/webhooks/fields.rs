@@ -24,64 +24,64 @@ use crate::extract::given;
 
 /// A webhook's fields, of which a new one needs `url` alone. In a change what is left out stays; null puts a
 /// field's default back.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(example = json!({
     "url": "https://example.com/hooks", "name": "Archive", "event_types": ["recordings.*"],
     "filter": "data.size > 0", "headers": {"authorization": "Bearer of the receiver"}
 }))]
-pub(super) struct WebhookFields {
+pub(crate) struct WebhookFields {
     /// Where deliveries go: `http` or `https`, and not into a private network. Required in a new webhook.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    url: Option<Option<String>>,
+    pub(crate) url: Option<Option<String>>,
     /// A name; need not be unique. By default the URL's host.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    name: Option<Option<String>>,
+    pub(crate) name: Option<Option<String>>,
     /// What it is for.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    description: Option<Option<String>>,
+    pub(crate) description: Option<Option<String>>,
     /// Whether it takes events; true unless given.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<bool>)]
-    enabled: Option<Option<bool>>,
+    pub(crate) enabled: Option<Option<bool>>,
     /// How its deliveries look.
     #[serde(deserialize_with = "given")]
     #[schema(schema_with = format_schema)]
-    format: Option<Option<String>>,
+    pub(crate) format: Option<Option<String>>,
     /// Exact types or patterns, where `*` stands for any number of words; none: every type but Cuewire's own.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<Vec<String>>)]
-    event_types: Option<Option<Vec<String>>>,
+    pub(crate) event_types: Option<Option<Vec<String>>>,
     /// An expression over the event, such as `pooluuid = "p1" AND data.size > 0`.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    filter: Option<Option<String>>,
+    pub(crate) filter: Option<Option<String>>,
     /// Headers of its own, sent with every delivery. Their values are shown to admins and editors alone.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
-    headers: Option<Option<BTreeMap<String, String>>>,
+    pub(crate) headers: Option<Option<BTreeMap<String, String>>>,
     /// Not offered yet: must be null.
-    rate_limit_per_second: Option<f64>,
+    pub(crate) rate_limit_per_second: Option<f64>,
     /// Requests in flight at a time: 1 to 256, 16 unless given.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
-    max_in_flight: Option<Option<i64>>,
+    pub(crate) max_in_flight: Option<Option<i64>>,
     /// The whole request with its answer: 100 to 30,000, 15,000 unless given.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
-    timeout_ms: Option<Option<i64>>,
+    pub(crate) timeout_ms: Option<Option<i64>>,
     /// The delays between attempts; empty: never retried; null: the format's own. Where a platform fixes how
     /// often its deliveries are retried, its format takes null alone.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<Vec<String>>, example = json!(["5s", "5m", "30m"]))]
-    retry_schedule: Option<Option<Vec<String>>>,
+    pub(crate) retry_schedule: Option<Option<Vec<String>>>,
     /// Only in a new webhook: `v1` (HMAC-SHA256, the default) or `v1a` (Ed25519).
-    signature: Option<String>,
+    pub(crate) signature: Option<String>,
     /// Only in a new webhook: a secret of one's own, `whsec_…` for `v1` and `whsk_…` for `v1a`.
-    secret: Option<String>,
+    pub(crate) secret: Option<String>,
 }
 
 /// What changes of a webhook: none of a field leaves it as it is.
@@ -351,7 +351,11 @@ mod tests {
         assert_eq!(webhook.timeout, DEFAULT_TIMEOUT);
         assert_eq!(webhook.retry_schedule, Some(Schedule::new(Vec::new()).unwrap()));
         assert_eq!(webhook.disabled_reason, None);
-        change(r#"{"name":null,"retry_schedule":null}"#).await.unwrap().apply_to(&mut webhook, &vault()).unwrap();
+        change(r#"{"name":null,"retry_schedule":null}"#)
+            .await
+            .unwrap()
+            .apply_to(&mut webhook, &vault())
+            .unwrap();
         assert_eq!((webhook.name.as_str(), webhook.retry_schedule.clone()), ("93.184.216.34", None));
         let error = change(r#"{"format":"millicast"}"#).await.unwrap().apply_to(&mut webhook, &vault());
         assert_eq!(webhook.retry_schedule, None);

@@ -1,0 +1,121 @@
+//! The management APIs of other platforms, over the ordinary webhooks: one file a platform.
+//!
+//! A dialect is routes under `/platforms/<name>`, the form in which its clients show a key, and the envelope of
+//! its errors; who may do what, what a webhook may be and what is recorded of it are the native API's. Its
+//! handlers fail with a [`Problem`] like all others, which is put into the envelope on the way out; so the
+//! envelope is also that of an unknown path, a body that is too large or not JSON, and a database that is away.
+//!
+//! The same resource answers with a slash at the end of its path and without one, without a redirect.
+
+mod millicast;
+mod selection;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri};
+use axum::middleware::{from_fn, map_response};
+use axum::response::Response;
+use axum::{Router, middleware::Next};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use utoipa::openapi::OpenApi as Document;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::Api;
+use crate::auth::Credentials;
+use crate::error::Problem;
+use crate::server;
+
+/// Where the dialects are mounted.
+const MOUNT: &str = "/platforms/";
+
+/// What a dialect is.
+struct Dialect {
+    /// The platform's name, in its path.
+    name: &'static str,
+    /// Its routes, without a slash at the end.
+    routes: fn() -> OpenApiRouter<Api>,
+    /// The key that a request shows.
+    credentials: fn(&Api, &HeaderMap) -> Option<Credentials>,
+    /// An error's status and body.
+    envelope: fn(&Problem) -> (StatusCode, Value),
+}
+
+const ALL: [Dialect; 1] = [millicast::DIALECT];
+
+/// The dialects' routes, and the document with them.
+pub(crate) fn mount(api: &Api, document: Document) -> (Router<Api>, Document) {
+    ALL.into_iter().fold((Router::new(), document), |(router, document), dialect| {
+        let path = format!("{MOUNT}{}", dialect.name);
+        let (routes, described) = (dialect.routes)().split_for_parts();
+        let routes = server::surrounded(api, routes);
+        (router.nest(&path, dialect.translated(api, routes)), document.nest(path, described))
+    })
+}
+
+impl Dialect {
+    /// Keys are read and errors are told in the platform's form.
+    fn translated(self, api: &Api, routes: Router<Api>) -> Router<Api> {
+        let Self { credentials, envelope, .. } = self;
+        let api = api.clone();
+        let show = move |mut request: Request, next: Next| {
+            let shown = credentials(&api, request.headers());
+            request.extensions_mut().insert(shown);
+            next.run(request)
+        };
+        let enclose = move |response: Response| async move { enclosed(envelope, response) };
+        routes.layer(from_fn(show)).layer(map_response(enclose))
+    }
+}
+
+/// An error in its envelope; any other answer as it is.
+fn enclosed(envelope: fn(&Problem) -> (StatusCode, Value), mut response: Response) -> Response {
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    let (status, body) = envelope(&problem);
+    *response.status_mut() = status;
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.map(|_| Body::from(body.to_string()))
+}
+
+/// The request without the slash at the end of its path, where that is a dialect's.
+pub(crate) fn without_last_slash(mut request: Request) -> Request {
+    let path = request.uri().path();
+    if !path.starts_with(MOUNT) || !path.ends_with('/') {
+        return request;
+    }
+    let trimmed = path.trim_end_matches('/');
+    let target = match request.uri().query() {
+        Some(query) => format!("{trimmed}?{query}"),
+        None => trimmed.to_owned(),
+    };
+    let mut parts = uri::Parts::from(request.uri().clone());
+    parts.path_and_query = target.parse().ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// Of a query: `true`, `True` or `1`, and the opposites.
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.to_ascii_lowercase().as_str() {
+        "" => Ok(None),
+        "true" | "1" => Ok(Some(true)),
+        "false" | "0" => Ok(Some(false)),
+        _ => Err(serde::de::Error::custom(format!("{text:?} is neither true nor false"))),
+    }
+}
+
+/// Of a query: a whole number; none where it is empty or `null`.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "" | "null" | "None" => Ok(None),
+        _ => text
+            .parse()
+            .map(Some)
+            .map_err(|_| serde::de::Error::custom(format!("{text:?} is no whole number"))),
+    }
+}

@@ -1,0 +1,199 @@
+//! Which events a webhook takes, seen by a dialect: types that are chosen or not, and terms of its filter.
+//!
+//! A dialect says less than a webhook can hold. What it has no word for it leaves as it is: a change touches
+//! the types and terms that the change is about, and those only where they are not so already.
+
+use cuewire::filter::Term;
+use cuewire::webhook::{Pattern, Webhook};
+
+use crate::webhooks::WebhookFields;
+
+/// Types or patterns that a dialect's clients choose together.
+pub(super) type Choice = &'static [&'static str];
+
+/// A webhook's types and filter, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Selection {
+    types: Types,
+    /// All of these must hold.
+    pub(super) terms: Vec<Term>,
+    /// What the webhook has, if there is one: what is not changed is not written.
+    stored: Option<Stored>,
+}
+
+/// Types, and terms of the filter, as a webhook has them.
+type Stored = (Vec<String>, Vec<Term>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Types {
+    /// Every type but Cuewire's own.
+    All,
+    /// These, and none of others; there may be none at all.
+    Only(Vec<String>),
+}
+
+impl Selection {
+    /// No events at all.
+    pub(super) fn nothing() -> Self {
+        Self { types: Types::Only(Vec::new()), terms: Vec::new(), stored: None }
+    }
+
+    /// What a webhook takes.
+    pub(super) fn of(webhook: &Webhook) -> Self {
+        let filter = webhook.filter.as_deref();
+        // One that cannot be read (a later version wrote it) stays whole.
+        let whole = |filter: &str| vec![Term::nested(filter)];
+        let mut terms =
+            filter.map_or_else(Vec::new, |filter| Term::all_of(filter).unwrap_or_else(|_| whole(filter)));
+        let patterns: Vec<_> =
+            webhook.event_types.iter().map(|pattern| pattern.as_str().to_owned()).collect();
+        let stored = Some((patterns.clone(), terms.clone()));
+        let takes_none = terms.contains(&no_event());
+        terms.retain(|term| *term != no_event());
+        let types = match patterns.as_slice() {
+            _ if takes_none => Types::Only(Vec::new()),
+            [] => Types::All,
+            _ => Types::Only(patterns),
+        };
+        Self { types, terms, stored }
+    }
+
+    /// Whether it takes events of the choice, or some of them.
+    pub(super) fn has(&self, choice: Choice) -> bool {
+        match &self.types {
+            Types::All => true,
+            Types::Only(patterns) => patterns.iter().any(|pattern| overlaps(pattern, choice)),
+        }
+    }
+
+    /// The types it takes, as they were written; none: every type but Cuewire's own.
+    pub(super) fn types(&self) -> Option<&[String]> {
+        match &self.types {
+            Types::All => None,
+            Types::Only(patterns) => Some(patterns),
+        }
+    }
+
+    /// Takes the events of these types alone; none: every type but Cuewire's own.
+    pub(super) fn set_types(&mut self, types: Option<Vec<String>>) {
+        self.types = types.map_or(Types::All, Types::Only);
+    }
+
+    /// Takes the events of a choice from now on, or does not; `all` are the choices that the dialect has.
+    pub(super) fn choose(&mut self, all: &[Choice], choice: Choice, on: bool) {
+        if self.has(choice) == on {
+            return;
+        }
+        let patterns = match &mut self.types {
+            Types::Only(patterns) => patterns,
+            // Only the opposite of "all" comes here, and what else that was the dialect cannot say.
+            Types::All => {
+                let rest = all.iter().filter(|other| **other != choice);
+                self.types = Types::Only(rest.copied().flatten().map(|&text| text.to_owned()).collect());
+                return;
+            }
+        };
+        if on {
+            patterns.extend(choice.iter().map(|&text| text.to_owned()));
+            return;
+        }
+        // A pattern that spans several choices becomes those that stay.
+        let (taken, mut kept): (Vec<_>, Vec<_>) =
+            std::mem::take(patterns).into_iter().partition(|pattern| overlaps(pattern, choice));
+        let rest = all.iter().filter(|other| **other != choice && taken.iter().any(|it| overlaps(it, other)));
+        for &text in rest.copied().flatten() {
+            if !kept.iter().any(|it| it == text) {
+                kept.push(text.to_owned());
+            }
+        }
+        *patterns = kept;
+    }
+
+    /// Puts `term` in the place of the first that `is_old` knows, or behind all others; none takes it away.
+    pub(super) fn replace(&mut self, is_old: impl Fn(&Term) -> bool, term: Option<Term>) {
+        let at = self.terms.iter().position(is_old);
+        match (at, term) {
+            (Some(at), Some(term)) => self.terms[at] = term,
+            (Some(at), None) => drop(self.terms.remove(at)),
+            (None, Some(term)) => self.terms.push(term),
+            (None, None) => {}
+        }
+    }
+
+    /// As changes of a webhook's fields.
+    pub(super) fn write_to(self, fields: &mut WebhookFields) {
+        let mut terms = self.terms;
+        let types = match self.types {
+            Types::All => Vec::new(),
+            Types::Only(patterns) => {
+                if patterns.is_empty() {
+                    terms.push(no_event());
+                }
+                patterns
+            }
+        };
+        let (old_types, old_terms) = self.stored.unzip();
+        if old_terms.as_ref() != Some(&terms) {
+            fields.filter = Some(Term::join(&terms));
+        }
+        if old_types.as_ref() != Some(&types) {
+            fields.event_types = Some(Some(types));
+        }
+    }
+}
+
+/// What no event fulfils: for a webhook that selects nothing, since an empty list of types selects all.
+fn no_event() -> Term {
+    Term::is_null("id")
+}
+
+/// Whether a pattern and a choice have types in common, as far as the words tell.
+fn overlaps(pattern: &str, choice: Choice) -> bool {
+    let matches = |pattern: &str, text: &str| Pattern::parse(pattern).is_ok_and(|it| it.matches(text));
+    choice.iter().any(|text| matches(pattern, text) || matches(text, pattern))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Choice = &["a.*"];
+    const B: Choice = &["b.*", "bb.*"];
+    const C: Choice = &["c.x"];
+    const ALL: [Choice; 3] = [A, B, C];
+
+    fn only(types: &[&str]) -> Selection {
+        let types = types.iter().map(|&text| text.to_owned()).collect();
+        Selection { types: Types::Only(types), ..Selection::nothing() }
+    }
+
+    #[test]
+    fn a_choice_is_made_and_unmade_and_the_rest_stays() {
+        for (before, choice, on, after) in [
+            (only(&[]), A, true, &["a.*"][..]),
+            (only(&["a.*"]), A, true, &["a.*"]),
+            (only(&["a.one", "z.*"]), A, true, &["a.one", "z.*"]),
+            (only(&["a.one", "z.*"]), A, false, &["z.*"]),
+            (only(&["bb.*"]), B, false, &[]),
+            (only(&["*"]), A, false, &["b.*", "bb.*", "c.x"]),
+            (only(&["*.x", "a.*"]), C, false, &["a.*"]),
+            (Selection { types: Types::All, ..Selection::nothing() }, B, false, &["a.*", "c.x"]),
+        ] {
+            let mut selection = before.clone();
+            selection.choose(&ALL, choice, on);
+            assert_eq!(
+                selection.types(),
+                Some(&after.iter().map(|&text| text.to_owned()).collect::<Vec<_>>()[..]),
+                "{before:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_webhook_that_takes_nothing_has_a_filter_that_says_so() {
+        let mut fields = WebhookFields::default();
+        Selection::nothing().write_to(&mut fields);
+        assert_eq!(fields.event_types, Some(Some(Vec::new())));
+        assert_eq!(fields.filter, Some(Some("id = null".to_owned())));
+    }
+}
