@@ -298,7 +298,7 @@ mod tests {
         let held: Vec<_> = std::iter::from_fn(|| gate.hold(DUE, true)).collect();
         assert_eq!(held.len(), 32);
         let late: Vec<_> = std::iter::from_fn(|| gate.hold(DUE, false)).collect();
-        assert_eq!(late.len(), 16);
+        assert_eq!(late.len(), 24);
         drop((held, late));
         assert_eq!(gate.lines().rooms[DUE].held, 0);
     }
