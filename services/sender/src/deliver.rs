@@ -5,16 +5,14 @@
 //! message is acknowledged; so after a crash the next sender finds what was done, and goes on from there.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use cuewire::amqp::consumer::Settlement;
 use cuewire::amqp::topology::Lane;
 use cuewire::amqp::{Message, Publisher};
 use cuewire::db::attempts::RecordedAttempt;
 use cuewire::db::{Database, until_it_answers};
-use cuewire::delivery::{Attempt, Failure, Outcome, Reason, State};
-use cuewire::event::Event;
-use cuewire::formats::{Outgoing, Request};
+use cuewire::delivery::{Attempt, Reason, State};
 use cuewire::message::{DeadMessage, DeliveryMessage};
 use cuewire::shutdown::Shutdown;
 use time::OffsetDateTime;
@@ -23,7 +21,7 @@ use tracing::Instrument;
 use crate::attempt_log::{AttemptLog, Recorded};
 use crate::batch::Ended;
 use crate::client::Receivers;
-use crate::gate::{Admission, Gate};
+use crate::gate::{Admission, Gate, Permit};
 use crate::metrics::Metrics;
 use crate::targets::{Target, Targets};
 use crate::waiting::Early;
@@ -112,8 +110,7 @@ impl Sender {
             Ok(target) => target,
             Err(step) => return Ok(*step),
         };
-        let is_test = delivery.reply.is_some();
-        if is_test && OffsetDateTime::now_utc() > delivery.deadline {
+        if delivery.reply.is_some() && OffsetDateTime::now_utc() > delivery.deadline {
             tracing::info!("a test call that nobody waits for any more is dropped");
             return Ok(Step::Done);
         }
@@ -122,19 +119,14 @@ impl Sender {
         {
             return Ok(self.after_a_copy(delivery, origin.redelivered, &recorded));
         }
-        if let Some(reason) = reason_to_bury(&delivery, &target).filter(|_| !is_test) {
+        if let Some(reason) = reason_to_bury(&delivery, &target) {
             return Ok(self.bury(&delivery, reason, describe(reason).to_owned(), None));
         }
-        let permit = if is_test {
-            None
-        } else {
-            let admit = self.gate.admit(delivery.webhook, target.webhook.max_in_flight, origin.source);
-            match self.until_told(origin, admit).await? {
-                Admission::Go(permit) => Some(permit),
-                Admission::Park(wait) => {
-                    let at = OffsetDateTime::now_utc() + wait;
-                    return Ok(Step::Wait(Box::new(delivery.parked(at)), at, "busy"));
-                }
+        let permit = match self.pass_gate(&delivery, &target, origin).await? {
+            Ok(permit) => permit,
+            Err(place) => {
+                let at = OffsetDateTime::now_utc() + place;
+                return Ok(Step::Wait(Box::new(delivery.parked(at)), at, "busy"));
             }
         };
         let attempt = match self.attempt(&delivery, &target).await {
@@ -145,54 +137,22 @@ impl Sender {
         self.conclude(delivery, origin.redelivered, &target, attempt).await
     }
 
-    /// Makes the request. The error is a sentence about an event that cannot be read.
-    async fn attempt(&self, delivery: &DeliveryMessage, target: &Target) -> Result<Attempt, String> {
-        let event = Event::from_json(&delivery.event).map_err(|error| error.to_string())?;
-        let format = target.webhook.format;
-        let started_at = OffsetDateTime::now_utc();
-        let late = (started_at - delivery.not_before.unwrap_or(delivery.due)).as_seconds_f64();
-        self.metrics.lateness.with_label_values(&[delivery.lane.as_str()]).observe(late.max(0.0));
-        let timer = Instant::now();
-        let outcome = match prepare(delivery, target, &event, started_at) {
-            Ok(request) => self.receivers.post(target, request).await,
-            Err(error) => Outcome::Failed { kind: Failure::Unsendable, error },
-        };
-        let duration = timer.elapsed();
-        let finished_at = OffsetDateTime::now_utc();
-        let verdict = format.judge(&outcome, finished_at);
-        let state = match delivery.reply {
-            // Somebody waits for its answer.
-            Some(_) => State::after_test(verdict),
-            None => State::after(verdict, delivery.number, finished_at, &target.schedule, delivery.deadline),
-        };
-        self.metrics.duration.with_label_values(&[format.as_str()]).observe(duration.as_secs_f64());
-        self.metrics.attempts.with_label_values(&[format.as_str(), state.as_str()]).inc();
-        self.metrics.outcomes.with_label_values(&[outcome_label(&outcome)]).inc();
-        let attempt = Attempt {
-            day: delivery.day(),
-            delivery: delivery.delivery,
-            round: delivery.round,
-            number: delivery.number,
-            organization: delivery.organization,
-            webhook: delivery.webhook,
-            event_source: event.source,
-            event_id: event.id,
-            event_type: event.event_type.to_string(),
-            started_at,
-            duration,
-            outcome,
-            state,
-        };
-        tracing::info!(
-            event = %attempt.event_id,
-            r#type = %attempt.event_type,
-            state = state.as_str(),
-            status = attempt.status(),
-            error = attempt.error(),
-            ?duration,
-            "attempt"
-        );
-        Ok(attempt)
+    /// The webhook's permission to send now, or how long the delivery is to stay away. A test call, for which
+    /// somebody waits, needs none.
+    async fn pass_gate(
+        &self,
+        delivery: &DeliveryMessage,
+        target: &Target,
+        origin: &Origin,
+    ) -> Result<Result<Option<Permit>, Duration>, Abandoned> {
+        if delivery.reply.is_some() {
+            return Ok(Ok(None));
+        }
+        let admit = self.gate.admit(delivery.webhook, target.webhook.max_in_flight, origin.source);
+        Ok(match self.until_told(origin, admit).await? {
+            Admission::Go(permit) => Ok(Some(permit)),
+            Admission::Park(place) => Err(place),
+        })
     }
 
     /// Puts the attempt on record, and says what follows from it.
@@ -313,25 +273,11 @@ async fn unless_lost(settlement: &Settlement, publish: impl Future<Output = ()>)
     }
 }
 
-fn prepare(
-    delivery: &DeliveryMessage,
-    target: &Target,
-    event: &Event,
-    now: OffsetDateTime,
-) -> Result<Request, String> {
-    let outgoing = Outgoing {
-        event,
-        owner: &target.owner,
-        webhook: delivery.webhook,
-        delivery: delivery.delivery,
-        secrets: &target.secrets(now),
-        now,
-    };
-    target.webhook.format.prepare(&outgoing).map_err(|error| error.to_string())
-}
-
-/// Why a delivery is not even tried.
+/// Why a delivery is not even tried; a test call always is.
 fn reason_to_bury(delivery: &DeliveryMessage, target: &Target) -> Option<Reason> {
+    if delivery.reply.is_some() {
+        return None;
+    }
     if !target.webhook.enabled {
         return Some(Reason::Disabled);
     }
@@ -344,18 +290,5 @@ fn describe(reason: Reason) -> &'static str {
         Reason::Disabled => "the webhook was disabled while the delivery waited",
         Reason::Expired => "the deadline of 72 hours passed",
         _ => "",
-    }
-}
-
-fn outcome_label(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Answered(answer) => match answer.status / 100 {
-            2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            5 => "5xx",
-            _ => "other",
-        },
-        Outcome::Failed { kind, .. } => kind.as_str(),
     }
 }

@@ -4,6 +4,7 @@
 //! [`gate`] keeps one bad receiver from hurting the others, the [`client`] keeps all of them out of the
 //! private network.
 
+mod attempt;
 pub mod attempt_log;
 pub mod batch;
 pub mod client;

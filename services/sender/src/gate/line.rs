@@ -96,9 +96,9 @@ impl Line {
         self.recent_s.unwrap_or_default().max(age_s)
     }
 
-    /// The mean time between two requests that end, with as many in flight as are now.
+    /// The mean time between two requests that end, when all slots are taken.
     fn spacing(&self, now_s: f64) -> Duration {
-        Duration::from_secs_f64(self.duration_s(now_s) / self.in_flight().max(1) as f64)
+        Duration::from_secs_f64(self.duration_s(now_s) / self.slots.max(1) as f64)
     }
 
     /// How long until one that has to wait would have its turn.

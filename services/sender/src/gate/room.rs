@@ -62,9 +62,9 @@ impl Room {
     }
 
     /// Whether one more may be held until it is due: at most half of the room for what could as well wait
-    /// in the shortest delayed queue, and never the last quarter.
+    /// in the shortest delayed queue, and never the last eighth.
     pub(super) fn may_hold(&self, could_wait: bool) -> bool {
-        self.held < if could_wait { self.size / 2 } else { self.size * 3 / 4 }
+        self.held < if could_wait { self.size / 2 } else { self.size * 7 / 8 }
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
         assert!(room.may_hold(true));
         room.held = 32;
         assert!(!room.may_hold(true) && room.may_hold(false));
-        room.held = 48;
+        room.held = 56;
         assert!(!room.may_hold(false));
     }
 }
