@@ -96,12 +96,6 @@ impl Schedule {
         Self(delays.to_vec())
     }
 
-    /// No retries.
-    #[must_use]
-    pub fn none() -> Self {
-        Self(Vec::new())
-    }
-
     /// The delay after the failed attempt `number` (from 1), or none when the schedule is used up.
     #[must_use]
     pub fn delay_after(&self, number: u32) -> Option<Duration> {

@@ -7,8 +7,10 @@ use cuewire_tests::event::id;
 use cuewire_tests::system::test;
 use cuewire_tests::{Answer, Receiver, Service, System, until};
 
-/// The values of a service's metrics: name, labels, and what is expected.
-async fn has(system: &System, service: Service, expected: &[(&str, &[(&str, &str)], f64)]) {
+/// A metric's name, some of its labels, and its value.
+type Sample<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+
+async fn has(system: &System, service: Service, expected: &[Sample<'_>]) {
     for (metric, labels, value) in expected {
         let found = system.metric(service, metric, labels).await;
         assert_eq!(found, Some(*value), "{} {metric} {labels:?}", service.name());
