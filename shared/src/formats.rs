@@ -4,7 +4,7 @@
 //! ([`Format::judge`]), and has its rules for retries and signatures. It does not send, and knows nothing of
 //! queues or the database. The formats of platforms send the fields that the platform documents and no
 //! others; where an event lacks one of them, it cannot be sent ([`Unsendable`]). The three chat formats say
-//! the same ([`notice`]) in three services' ways.
+//! the same (`notice`) in three services' ways.
 
 mod aioz;
 mod cloudevents;

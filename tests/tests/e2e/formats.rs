@@ -247,6 +247,10 @@ fn a_chat_service_is_understood_when_it_takes_throttles_or_refuses_a_message() {
         system.amqp().await.publish(&event).await;
 
         organization.delivery(id(&event), &in_teams, "delivered").await;
+        let path = format!("/v1/webhooks/{}/attempts", in_teams.id);
+        let attempts = organization.admin.get(&path).await.expect(200);
+        let throttled = attempts["data"].as_array().unwrap().iter().find(|attempt| attempt["status"] == 200);
+        assert_eq!(throttled.unwrap()["error"], "the receiver answered 200, but not as one that took it");
         let letter = organization.dead_letters(1).await.remove(0);
         assert_eq!((&letter["reason"], slack.count()), (&json!("refused"), 1));
         let card = &teams.wait_for(2).await[1].json()["attachments"][0]["content"];

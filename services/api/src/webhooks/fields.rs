@@ -277,6 +277,15 @@ mod tests {
         read.map_err(|problem| format!("{problem:?}"))
     }
 
+    #[test]
+    fn the_openapi_document_lists_every_format_and_null() {
+        let schema = serde_json::to_value(format_schema()).unwrap();
+        let mut expected: Vec<_> = Format::ALL.iter().map(|format| Value::from(format.as_str())).collect();
+        expected.push(Value::Null);
+        assert_eq!(schema["enum"], Value::from(expected));
+        assert_eq!(schema["type"], Value::from(vec!["string", "null"]));
+    }
+
     #[tokio::test]
     async fn only_the_url_is_required() {
         let (webhook, secret) = new(r#"{"url":"https://93.184.216.34/hook"}"#).await.unwrap();

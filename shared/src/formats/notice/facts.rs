@@ -114,7 +114,9 @@ pub(super) fn members(data: Option<&Value>) -> Vec<Member<'_>> {
     let mut members = Vec::new();
     for (name, value) in data {
         match value {
-            Value::Object(inner) => members.extend(inner.iter().map(|(name, value)| Member { name, value })),
+            Value::Object(inner) => {
+                members.extend(inner.iter().take(MAX_MEMBERS).map(|(name, value)| Member { name, value }));
+            }
             _ => members.push(Member { name, value }),
         }
         if members.len() >= MAX_MEMBERS {
@@ -150,7 +152,6 @@ pub(super) fn important(
     members: &[Member<'_>],
     object: Option<&str>,
 ) -> Vec<Fact> {
-    let mut facts: Vec<Fact> = Vec::new();
     let change = status_change(members);
     let in_change = |name: &str| change.is_some() && matches!(name, "previous_status" | "current_status");
     let mut ranked: Vec<&Member<'_>> = members
@@ -158,16 +159,16 @@ pub(super) fn important(
         .filter(|member| !in_change(member.name) && !member.ends_with_word(&LINK_WORDS))
         .collect();
     ranked.sort_by_cached_key(|member| member.rank());
-    let ids = ranked.partition_point(|member| member.rank() <= TELLING.len());
-    let (telling, ids) = ranked.split_at(ids);
-    facts.extend(change);
-    facts.extend(telling.iter().filter_map(|member| member.fact()));
-    facts.extend(attributes(event));
-    facts.extend(content(event, data));
-    facts.extend(ids.iter().filter_map(|member| member.fact()));
-    facts.retain(|fact| Some(fact.value.as_str()) != object);
-    facts.truncate(MAX_FACTS);
-    facts
+    let (telling, ids) = ranked.split_at(ranked.partition_point(|member| member.rank() <= TELLING.len()));
+    change
+        .into_iter()
+        .chain(telling.iter().filter_map(|member| member.fact()))
+        .chain(attributes(event))
+        .chain(content(event, data))
+        .chain(ids.iter().filter_map(|member| member.fact()))
+        .filter(|fact| Some(fact.value.as_str()) != object)
+        .take(MAX_FACTS)
+        .collect()
 }
 
 /// How a status changed, as one fact.
