@@ -307,6 +307,10 @@ impl<C: Content> Session<C> {
         drop(settled);
         // Ends when the last message under way is settled or dropped.
         let _ = settling.await;
+        // Answered when the broker has read what was settled. A channel that is only dropped is closed without
+        // anybody waiting, and the connection then refuses to wait for it: the last acks could be lost, and
+        // their messages be delivered again.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, channel.close(200, "done".into())).await;
         Ok(())
     }
 }
