@@ -326,6 +326,9 @@ impl<C: Content> Session<C> {
         let _ = settling.await;
         let heard = acks_are_heard(&channel, &source.queue);
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, heard).await;
+        // A channel that is only dropped is closed without anybody waiting, and the connection then refuses to
+        // wait for it: the last acks could be lost, and their messages be delivered again.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, channel.close(200, "done".into())).await;
         Ok(())
     }
 }
