@@ -3,11 +3,11 @@
 //! From the platform's pages, which have the same resources under three paths: all are served alike, and the
 //! first is in the document. A webhook is made by POST or, as the pages have it, by GET with a body.
 //!
-//! Ours, where the pages are silent: errors are `{"message":…}`, in a change what is left out stays and an empty
-//! `description` is none, `events` takes exact types of any name and shows a native pattern as the platform's
-//! types that it matches, ids are the first 24 digits of Cuewire's own, an event is listed from its first
-//! attempt on, the last 100 that were sent, the newest attempt first, and it is shown with its data for as long
-//! as the log has it.
+//! Ours, where the pages are silent: errors are `{"message":…}`, validation's are 400; in a change what is left
+//! out stays, and an empty `description` is none; `events` takes exact types of any name, and shows a native
+//! pattern as the platform's types that it matches, or as it is where it matches none; ids are the first 24
+//! digits of Cuewire's own; an event is listed from its first attempt on, the last 100 that were sent, the newest
+//! attempt first, and is shown with its data for as long as the log has it.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -296,8 +296,7 @@ impl Fields {
     /// As changes of a webhook that selects these events so far.
     fn over(&self, mut selection: Selection) -> Result<WebhookFields, Problem> {
         if let Some(events) = &self.events {
-            check_types(events)?;
-            choose(&mut selection, events);
+            choose(&mut selection, events)?;
         }
         let description = self.description.clone().map(|text| Some(text).filter(|text| !text.is_empty()));
         let mut fields =
@@ -307,30 +306,23 @@ impl Fields {
     }
 }
 
-fn check_types(events: &[String]) -> Result<(), Problem> {
-    if events.len() > MAX_EVENT_TYPES {
-        let detail = format!("has {} entries, and at most {MAX_EVENT_TYPES} are accepted", events.len());
-        return Err(Problem::invalid_field("events", detail));
-    }
-    for (index, event_type) in events.iter().enumerate() {
-        EventType::parse(event_type)
-            .map_err(|detail| Problem::invalid_field(format!("events[{index}]"), detail))?;
-    }
-    Ok(())
-}
-
-/// The types that a webhook takes, patterns as the platform's types that they match.
-fn shown(selection: &Selection) -> Vec<String> {
+/// The types that a webhook takes, a pattern as the platform's types that it matches.
+fn shown(patterns: &[String]) -> Vec<String> {
     let mut types = Vec::new();
-    patterns(selection).iter().flat_map(|pattern| matched(pattern)).for_each(|it| push_new(&mut types, it));
+    patterns.iter().flat_map(|pattern| matched(pattern)).for_each(|it| push_new(&mut types, it));
     types
 }
 
 /// Takes these types from now on. A pattern of which they leave nothing out stays as it was written.
-fn choose(selection: &mut Selection, events: &[String]) {
-    let before = patterns(selection);
+fn choose(selection: &mut Selection, events: &[String]) -> Result<(), Problem> {
+    let patterns = patterns(selection);
+    let shown = shown(&patterns);
+    check(events, &shown)?;
+    if events == shown {
+        return Ok(());
+    }
     let stays = |pattern: &&String| matched(pattern).iter().all(|event_type| events.contains(event_type));
-    let kept: Vec<_> = before.iter().filter(|pattern| !is_exact(pattern)).filter(stays).collect();
+    let kept: Vec<_> = patterns.iter().filter(stays).collect();
     let mut types = Vec::new();
     for event_type in events {
         let mut patterns = kept.iter().filter(|pattern| matched(pattern).contains(event_type)).peekable();
@@ -339,13 +331,23 @@ fn choose(selection: &mut Selection, events: &[String]) {
         }
         patterns.for_each(|pattern| push_new(&mut types, (*pattern).clone()));
     }
-    // Those that match none of the platform's types have no word here; but no events at all means none.
-    if !events.is_empty() {
-        kept.into_iter().for_each(|pattern| push_new(&mut types, pattern.clone()));
-    }
-    if types != before {
+    if types != patterns {
         selection.set_types(Some(types));
     }
+    Ok(())
+}
+
+/// Whether they are types, or what was shown to the client as one.
+fn check(events: &[String], shown: &[String]) -> Result<(), Problem> {
+    if events.len() > MAX_EVENT_TYPES {
+        let detail = format!("has {} entries, and at most {MAX_EVENT_TYPES} are accepted", events.len());
+        return Err(Problem::invalid_field("events", detail));
+    }
+    for (index, event_type) in events.iter().enumerate().filter(|(_, it)| !shown.contains(it)) {
+        EventType::parse(event_type)
+            .map_err(|detail| Problem::invalid_field(format!("events[{index}]"), detail))?;
+    }
+    Ok(())
 }
 
 /// The patterns of a selection; all types are `*`.
@@ -353,19 +355,13 @@ fn patterns(selection: &Selection) -> Vec<String> {
     selection.types().map_or_else(|| vec![Pattern::any().as_str().to_owned()], <[String]>::to_vec)
 }
 
-fn is_exact(pattern: &str) -> bool {
-    Pattern::parse(pattern).is_ok_and(|pattern| pattern.is_exact())
-}
-
-/// An exact type, or the platform's types that a pattern matches.
+/// The platform's types that a pattern matches; what matches none of them stands for itself.
 fn matched(pattern: &str) -> Vec<String> {
-    match Pattern::parse(pattern) {
-        Ok(pattern) if !pattern.is_exact() => {
-            let own = catalogue::all().iter().filter(|it| it.platform == Format::Omegastream.as_str());
-            own.filter(|it| pattern.matches(&it.name)).map(|it| it.name.clone()).collect()
-        }
-        _ => vec![pattern.to_owned()],
-    }
+    let own = catalogue::all().iter().filter(|entry| entry.platform == Format::Omegastream.as_str());
+    let parsed = Pattern::parse(pattern).ok();
+    let matches = |name: &str| parsed.as_ref().is_some_and(|it| it.matches(name));
+    let types: Vec<_> = own.filter(|it| matches(&it.name)).map(|it| it.name.clone()).collect();
+    if types.is_empty() { vec![pattern.to_owned()] } else { types }
 }
 
 fn push_new(types: &mut Vec<String>, event_type: String) {
@@ -383,7 +379,7 @@ impl Endpoint {
             coid: tenant(caller),
             url: webhook.url.clone(),
             description: webhook.description.clone(),
-            events: shown(&Selection::of(webhook)),
+            events: shown(&patterns(&Selection::of(webhook))),
             active: webhook.enabled,
         }
     }
