@@ -7,7 +7,9 @@
 //!
 //! The same resource answers with a slash at the end of its path and without one, without a redirect.
 
+mod aioz;
 mod millicast;
+mod omegastream;
 mod selection;
 
 use axum::body::Body;
@@ -16,8 +18,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri};
 use axum::middleware::{from_fn, map_response};
 use axum::response::Response;
 use axum::{Router, middleware::Next};
+use cuewire::db::api_keys::KeyHolder;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+use time::{OffsetDateTime, UtcOffset};
 use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -41,7 +47,7 @@ struct Dialect {
     envelope: fn(&Problem) -> (StatusCode, Value),
 }
 
-const ALL: [Dialect; 1] = [millicast::DIALECT];
+const ALL: [Dialect; 3] = [millicast::DIALECT, aioz::DIALECT, omegastream::DIALECT];
 
 /// The dialects' routes, and the document with them.
 pub(crate) fn mount(api: &Api, document: Document) -> (Router<Api>, Document) {
@@ -97,14 +103,33 @@ pub(crate) fn without_last_slash(mut request: Request) -> Request {
     request
 }
 
-/// Of a query: `true`, `True` or `1`, and the opposites.
+/// What platforms call the caller's organization: its name upstream where it has one, else its id.
+fn tenant(caller: &KeyHolder) -> String {
+    caller.external_id.clone().unwrap_or_else(|| caller.organization.to_string())
+}
+
+/// A time as most platforms show it: RFC 3339 in UTC, to the microsecond.
+fn micros(at: OffsetDateTime) -> String {
+    const FORMAT: &[BorrowedFormatItem<'_>] =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+    at.to_offset(UtcOffset::UTC).format(FORMAT).unwrap_or_default()
+}
+
+/// Of a query or a form, whose flags are words (`true`, `True`, `1`, and the opposites), or of JSON; none where
+/// it is empty or null.
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match text.to_ascii_lowercase().as_str() {
+    let value = Value::deserialize(deserializer)?;
+    let word = match &value {
+        Value::Null => "",
+        Value::Bool(flag) => return Ok(Some(*flag)),
+        Value::String(word) => word,
+        _ => "no word",
+    };
+    match word.to_ascii_lowercase().as_str() {
         "" => Ok(None),
         "true" | "1" => Ok(Some(true)),
         "false" | "0" => Ok(Some(false)),
-        _ => Err(serde::de::Error::custom(format!("{text:?} is neither true nor false"))),
+        _ => Err(serde::de::Error::custom(format!("{value} is neither true nor false"))),
     }
 }
 

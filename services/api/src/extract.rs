@@ -7,6 +7,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use cuewire::event::is_json;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use url::form_urlencoded;
 
 use crate::error::{FieldError, Problem};
 
@@ -15,6 +17,7 @@ pub(crate) const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// Of a value that is repeated in an error.
 const MAX_SHOWN_BYTES: usize = 100;
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A JSON body.
 #[derive(Debug)]
@@ -23,6 +26,10 @@ pub(crate) struct Json<T>(pub(crate) T);
 /// A JSON body that may be left out.
 #[derive(Debug)]
 pub(crate) struct OptionalJson<T>(pub(crate) T);
+
+/// A body of JSON, or of a form, whose values are all text; an empty one has no fields.
+#[derive(Debug)]
+pub(crate) struct JsonOrForm<T>(pub(crate) T);
 
 /// The parameters in the path; what cannot be read names nothing.
 #[derive(Debug)]
@@ -63,6 +70,28 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
     }
 }
 
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonOrForm<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let media_type = content_type(request.headers()).unwrap_or_default().to_owned();
+        let body = read_body(request, state).await?;
+        if body.is_empty() {
+            read_json(b"{}").map(Self)
+        } else if is_json(&media_type) {
+            read_json(&body).map(Self)
+        } else if is_form(&media_type) {
+            let members = form_urlencoded::parse(&body).map(|(name, value)| (name.into(), value.into()));
+            read_json(Value::Object(members.collect()).to_string().as_bytes()).map(Self)
+        } else {
+            Err(Problem::unsupported(format!(
+                "send the body as JSON, with `Content-Type: application/json`, or as a form, with \
+                 `Content-Type: {FORM}`"
+            )))
+        }
+    }
+}
+
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
     type Rejection = Problem;
 
@@ -96,6 +125,10 @@ pub(crate) async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Re
 /// The media type of the body.
 pub(crate) fn content_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::CONTENT_TYPE)?.to_str().ok()
+}
+
+fn is_form(media_type: &str) -> bool {
+    media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(FORM)
 }
 
 /// Reads JSON: 400 where it is none, 422 with the field where it is not what is wanted.

@@ -21,6 +21,8 @@ use crate::error::Problem;
 
 /// What a test call may take besides the request to the receiver: two queues, and the record.
 const OVERHEAD: Duration = Duration::from_secs(5);
+/// How the ids of sent samples begin.
+const TEST_ID: &str = "test-";
 
 impl Api {
     /// Sends a sample to a webhook now, whatever its filter says and whether it is enabled or not, and answers
@@ -60,7 +62,7 @@ impl Api {
 
 /// The sample as an event of now, fresh each time, so that no receiver takes it for a repeat.
 fn sent_now(mut sample: Event, webhook: &Webhook, now: OffsetDateTime) -> Event {
-    sample.id = format!("test-{}", Uuid::now_v7());
+    sample.id = format!("{TEST_ID}{}", Uuid::now_v7());
     sample.time = Some(rfc3339(now));
     sample.set_extension("organization", AttributeValue::Text(webhook.organization.to_string()));
     sample
@@ -73,6 +75,12 @@ pub(crate) fn sample(webhook: &Webhook, event_type: Option<EventType>) -> Event 
         None => suiting(webhook),
     };
     listed.unwrap_or_else(|| generic(event_type.unwrap_or_else(|| invented_type(webhook))))
+}
+
+/// What a test call sent, by the event's source, id and type as they are on record: samples are not logged.
+pub(crate) fn sent_sample(webhook: &Webhook, source: &str, id: &str, event_type: &str) -> Option<Event> {
+    let sample = sample(webhook, EventType::parse(event_type).ok());
+    (id.starts_with(TEST_ID) && source == sample.source).then_some(sample)
 }
 
 /// The sample of an entry of the catalogue.

@@ -1,5 +1,6 @@
 //! The account of every attempt, and the statistics that are counted with it.
 
+mod latest;
 mod read;
 
 use std::time::Duration;

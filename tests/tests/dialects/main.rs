@@ -4,4 +4,6 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, what cannot be done fails the test")]
 
+mod aioz;
 mod millicast;
+mod omegastream;

@@ -27,6 +27,14 @@ pub struct AttemptPlace {
     pub delivery: DeliveryId,
 }
 
+impl AttemptPlace {
+    /// Where this attempt stands.
+    #[must_use]
+    pub fn of(attempt: &Attempt) -> Self {
+        Self { day: attempt.day, started_at: attempt.started_at, delivery: attempt.delivery }
+    }
+}
+
 /// How far a delivery has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Course {
@@ -212,7 +220,7 @@ fn read_course(row: &Row) -> Result<Course, DbError> {
     })
 }
 
-fn read_attempt(row: &Row) -> Result<Attempt, DbError> {
+pub(super) fn read_attempt(row: &Row) -> Result<Attempt, DbError> {
     let outcome = match row.get::<_, Option<i16>>("status") {
         Some(status) => Outcome::Answered(Answer {
             status: status.unsigned_abs(),

@@ -1,10 +1,15 @@
 //! Reading the event log, day by day from the newest, each read within bounds.
 
+use std::pin::pin;
+
+use futures_util::TryStreamExt;
 use time::{Date, Duration, OffsetDateTime};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::db::{Database, DbError};
+use crate::event::Event;
 use crate::ids::{DeliveryId, OrganizationId, WebhookId};
 
 /// Rows that one page reads at most, whether or not they match.
@@ -204,6 +209,37 @@ impl Database {
             .await?;
         let row = connection.query_opt(&statement, &[&organization.0, &id, &source]).await?;
         Ok(row.as_ref().map(read_stored))
+    }
+
+    /// When these events of an organization happened, each told by its source and id, in their order; none for
+    /// one that is not in the log or has no time.
+    pub async fn event_times(
+        &self,
+        organization: OrganizationId,
+        events: &[(&str, &str)],
+    ) -> Result<Vec<Option<OffsetDateTime>>, DbError> {
+        let (sources, ids): (Vec<&str>, Vec<&str>) = events.iter().copied().unzip();
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(
+                "SELECT key.position, event.payload
+                 FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS key (source, id, position)
+                 CROSS JOIN LATERAL (
+                     SELECT payload FROM events
+                     WHERE organization_id = $1 AND events.id = key.id AND events.source = key.source
+                     ORDER BY day DESC LIMIT 1) AS event",
+            )
+            .await?;
+        let parameters: [&(dyn ToSql + Sync); 3] = [&organization.0, &sources, &ids];
+        // One at a time, since each may be large.
+        let mut rows = pin!(connection.query_raw(&statement, parameters).await?);
+        let mut times = vec![None; events.len()];
+        while let Some(row) = rows.try_next().await? {
+            let event = Event::from_json(&row.get::<_, Vec<u8>>("payload").into());
+            times[row.get::<_, i64>("position") as usize - 1] =
+                event.ok().and_then(|event| event.timestamp());
+        }
+        Ok(times)
     }
 
     /// An organization's events after a place, up to a time, the oldest first.

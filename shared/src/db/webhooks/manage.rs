@@ -1,5 +1,6 @@
 //! Webhooks as their organization manages them: made, listed, changed, deleted, and their secrets replaced.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -132,6 +133,22 @@ impl Database {
             .prepare_cached(&format!("{WEBHOOK} WHERE number = $1 AND organization_id = $2"))
             .await?;
         let row = connection.query_opt(&statement, &[&number, &organization.0]).await?;
+        row.as_ref().map(read_webhook).transpose()
+    }
+
+    /// An organization's webhook whose id is among these, or none: for ids that are cut short.
+    pub async fn webhook_among(
+        &self,
+        organization: OrganizationId,
+        ids: &RangeInclusive<Uuid>,
+    ) -> Result<Option<Webhook>, DbError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(&format!(
+                "{WEBHOOK} WHERE webhooks.id BETWEEN $1 AND $2 AND organization_id = $3 LIMIT 1"
+            ))
+            .await?;
+        let row = connection.query_opt(&statement, &[ids.start(), ids.end(), &organization.0]).await?;
         row.as_ref().map(read_webhook).transpose()
     }
 

@@ -1,0 +1,434 @@
+//! The webhooks of AIOZ Stream, as its API, its SDKs and its help page manage them.
+//!
+//! From the platform's documentation and SDKs. An update changes what it names, but must name the `url`: so the
+//! SDKs' own tests expect it. Ours, where they are silent: a list is ordered by `created_at` unless it says
+//! otherwise, `search` finds any part of a name and no matter the case, a filter that is false finds the
+//! webhooks without that event, `user_id` is the organization, `last_triggered_at` is when the newest attempt
+//! on record began and null before the first, and a check answers with success whatever the receiver says,
+//! which its message tells.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use cuewire::catalogue;
+use cuewire::db::api_keys::KeyHolder;
+use cuewire::formats::Format;
+use cuewire::ids::WebhookId;
+use cuewire::webhook::Webhook;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::selection::{Choice, Selection};
+use super::{Dialect, flag, micros, tenant, whole};
+use crate::Api;
+use crate::auth::{self, Credentials, Editor, Viewer};
+use crate::error::Problem;
+use crate::extract::{JsonOrForm, Path, Query};
+use crate::samples::listed_sample;
+use crate::webhooks::{self, WebhookFields};
+
+pub(super) const DIALECT: Dialect = Dialect {
+    name: "aioz",
+    routes: || {
+        OpenApiRouter::new()
+            .routes(routes!(create, list))
+            .routes(routes!(get, update, update_by_put, delete))
+            .routes(routes!(check))
+    },
+    credentials: |_, headers| credentials(headers),
+    envelope,
+};
+
+const DEFAULT_NAME: &str = "default_name_webhook";
+const DEFAULT_LIMIT: i64 = 25;
+const MAX_LIMIT: i64 = 100;
+
+const FILE_RECEIVED: Choice = &["file.received"];
+const ENCODING_STARTED: Choice = &["encoding.started"];
+const PARTIAL_FINISHED: Choice = &["partial.finished"];
+const ENCODING_FINISHED: Choice = &["encoding.finished"];
+const ENCODING_FAILED: Choice = &["encoding.failed"];
+const CHOICES: [Choice; 5] =
+    [FILE_RECEIVED, ENCODING_STARTED, PARTIAL_FINISHED, ENCODING_FINISHED, ENCODING_FAILED];
+
+/// What a client writes of a webhook; null is as good as nothing.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default)]
+#[schema(as = AiozWebhookFields, example = json!({"url": "https://example.com/hooks", "encoding_finished": true}))]
+struct Fields {
+    name: Option<String>,
+    /// Required, in a change too.
+    url: Option<String>,
+    #[serde(deserialize_with = "flag")]
+    file_received: Option<bool>,
+    #[serde(deserialize_with = "flag")]
+    encoding_started: Option<bool>,
+    #[serde(deserialize_with = "flag")]
+    partial_finished: Option<bool>,
+    #[serde(deserialize_with = "flag")]
+    encoding_finished: Option<bool>,
+    #[serde(deserialize_with = "flag")]
+    encoding_failed: Option<bool>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AiozWebhook)]
+struct View {
+    #[schema(value_type = uuid::Uuid)]
+    id: WebhookId,
+    user_id: String,
+    name: String,
+    url: String,
+    file_received: bool,
+    encoding_started: bool,
+    partial_finished: bool,
+    encoding_finished: bool,
+    encoding_failed: bool,
+    #[schema(example = "2023-06-11T11:11:11.111111Z")]
+    created_at: String,
+    updated_at: String,
+    last_triggered_at: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AiozOne)]
+struct One {
+    webhook: View,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AiozList)]
+struct List {
+    /// How many there are on all pages.
+    total: usize,
+    webhooks: Vec<View>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AiozSuccess)]
+struct Success<T> {
+    data: T,
+    status: &'static str,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AiozDone)]
+struct Done {
+    message: String,
+    status: &'static str,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// Part of the name.
+    search: Option<String>,
+    #[serde(default)]
+    sort_by: SortBy,
+    #[serde(default)]
+    order_by: OrderBy,
+    /// How many to leave out, 0 unless given.
+    #[serde(default, deserialize_with = "whole")]
+    offset: Option<i64>,
+    /// How many there may be: 1 to 100, 25 unless given.
+    #[serde(default, deserialize_with = "whole")]
+    limit: Option<i64>,
+    /// Those with this event, or without it.
+    #[serde(default, deserialize_with = "flag")]
+    encoding_finished: Option<bool>,
+    /// Those with this event, or without it.
+    #[serde(default, deserialize_with = "flag")]
+    encoding_started: Option<bool>,
+    /// Those with this event, or without it.
+    #[serde(default, deserialize_with = "flag")]
+    file_received: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = AiozSortBy)]
+enum SortBy {
+    #[default]
+    CreatedAt,
+    Name,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = AiozOrderBy)]
+enum OrderBy {
+    #[default]
+    Asc,
+    Desc,
+}
+
+/// What a check needs to know of its attempt.
+#[derive(Debug, Deserialize)]
+struct Attempted {
+    error: Option<String>,
+}
+
+/// Create a webhook
+#[utoipa::path(post, path = "/api/webhooks", tag = "Platform: AIOZ", operation_id = "aioz_create",
+    request_body(content((Fields = "application/json"), (Fields = "application/x-www-form-urlencoded"))),
+    responses((status = 201, body = Success<One>)))]
+async fn create(
+    Editor(caller): Editor,
+    State(api): State<Api>,
+    JsonOrForm(new): JsonOrForm<Fields>,
+) -> Result<(StatusCode, Answer<Success<One>>), Problem> {
+    let mut fields = new.over(Selection::nothing())?;
+    if new.flags().iter().all(|(_, on)| *on != Some(true)) {
+        return Err(Problem::unreadable(
+            "no event is enabled; set file_received, encoding_started, partial_finished, encoding_finished or \
+             encoding_failed",
+        ));
+    }
+    fields.name.get_or_insert_with(|| Some(DEFAULT_NAME.to_owned()));
+    fields.format = Some(Some(Format::Aioz.as_str().to_owned()));
+    let (webhook, _) = api.make_webhook(&caller, fields).await?;
+    let webhook = View::of(&webhook, &caller, None);
+    Ok((StatusCode::CREATED, success(One { webhook })))
+}
+
+/// List the webhooks
+#[utoipa::path(get, path = "/api/webhooks", tag = "Platform: AIOZ", operation_id = "aioz_list",
+    params(ListQuery), responses((status = 200, body = Success<List>)))]
+async fn list(
+    Viewer(caller): Viewer,
+    State(api): State<Api>,
+    Query(query): Query<ListQuery>,
+) -> Result<Answer<Success<List>>, Problem> {
+    let (offset, limit) = query.page()?;
+    let mut webhooks = api.database.webhooks_in(caller.organization, &[Format::Aioz]).await?;
+    webhooks.retain(|webhook| query.takes(webhook));
+    if query.sort_by == SortBy::Name {
+        webhooks.sort_by(|one, other| one.name.cmp(&other.name));
+    }
+    if query.order_by == OrderBy::Desc {
+        webhooks.reverse();
+    }
+    let total = webhooks.len();
+    let page: Vec<_> = webhooks.into_iter().skip(offset).take(limit).collect();
+    Ok(success(List { total, webhooks: views(&api, &caller, &page).await? }))
+}
+
+/// Read a webhook
+#[utoipa::path(get, path = "/api/webhooks/{id}", tag = "Platform: AIOZ", operation_id = "aioz_get",
+    params(("id" = Uuid, Path)), responses((status = 200, body = Success<One>)))]
+async fn get(
+    Viewer(caller): Viewer,
+    State(api): State<Api>,
+    Path(id): Path<WebhookId>,
+) -> Result<Answer<Success<One>>, Problem> {
+    let webhook = find(&api, &caller, id).await?;
+    let views = views(&api, &caller, &[webhook]).await?;
+    let webhook = views.into_iter().next().ok_or_else(webhooks::none)?;
+    Ok(success(One { webhook }))
+}
+
+/// Change a webhook
+///
+/// What is left out stays, but `url` must be given.
+#[utoipa::path(patch, path = "/api/webhooks/{id}", tag = "Platform: AIOZ", operation_id = "aioz_update",
+    params(("id" = Uuid, Path)),
+    request_body(content((Fields = "application/json"), (Fields = "application/x-www-form-urlencoded"))),
+    responses((status = 200, body = Done)))]
+async fn update(
+    Editor(caller): Editor,
+    State(api): State<Api>,
+    Path(id): Path<WebhookId>,
+    JsonOrForm(changed): JsonOrForm<Fields>,
+) -> Result<Answer<Done>, Problem> {
+    // First whether there is one: so the answer for another's webhook does not depend on the body.
+    find(&api, &caller, id).await?;
+    api.change_webhook(&caller, id, |webhook| changed.over(Selection::of(webhook))).await?;
+    Ok(done("the webhook was updated"))
+}
+
+/// Change a webhook
+///
+/// The same as PATCH.
+#[utoipa::path(put, path = "/api/webhooks/{id}", tag = "Platform: AIOZ", operation_id = "aioz_update_by_put",
+    params(("id" = Uuid, Path)),
+    request_body(content((Fields = "application/json"), (Fields = "application/x-www-form-urlencoded"))),
+    responses((status = 200, body = Done)))]
+async fn update_by_put(
+    editor: Editor,
+    api: State<Api>,
+    id: Path<WebhookId>,
+    changed: JsonOrForm<Fields>,
+) -> Result<Answer<Done>, Problem> {
+    update(editor, api, id, changed).await
+}
+
+/// Delete a webhook
+#[utoipa::path(delete, path = "/api/webhooks/{id}", tag = "Platform: AIOZ", operation_id = "aioz_delete",
+    params(("id" = Uuid, Path)), responses((status = 200, body = Done)))]
+async fn delete(
+    Editor(caller): Editor,
+    State(api): State<Api>,
+    Path(id): Path<WebhookId>,
+) -> Result<Answer<Done>, Problem> {
+    find(&api, &caller, id).await?;
+    api.delete_webhook(&caller, id).await?;
+    Ok(done("the webhook was deleted"))
+}
+
+/// Send a sample of an enabled event to a webhook now
+///
+/// Whatever the receiver says, the answer is a success, and its message tells what the receiver said.
+#[utoipa::path(post, path = "/api/webhooks/check/{id}", tag = "Platform: AIOZ", operation_id = "aioz_check",
+    params(("id" = Uuid, Path)), responses((status = 200, body = Done)))]
+async fn check(
+    Editor(caller): Editor,
+    State(api): State<Api>,
+    Path(id): Path<WebhookId>,
+) -> Result<Answer<Done>, Problem> {
+    let webhook = find(&api, &caller, id).await?;
+    let selection = Selection::of(&webhook);
+    let enabled = CHOICES.iter().find(|choice| selection.has(choice));
+    let [event_type, ..] = enabled.copied().unwrap_or_default() else {
+        return Err(Problem::unreadable("no event is enabled, so there is no sample to send"));
+    };
+    let sample = catalogue::find(event_type).and_then(listed_sample).ok_or_else(Problem::internal)?;
+    let attempt = api.send_sample(&webhook, sample).await?;
+    let attempted: Attempted = serde_json::from_slice(&attempt).map_err(|error| {
+        tracing::error!(%error, "a sender answered with no attempt");
+        Problem::internal()
+    })?;
+    Ok(done(match attempted.error {
+        None => format!("a sample of {event_type} was sent, and taken"),
+        Some(error) => format!("a sample of {event_type} was sent in vain: {error}"),
+    }))
+}
+
+/// The caller's webhook of this id and the platform's format.
+async fn find(api: &Api, caller: &KeyHolder, id: WebhookId) -> Result<Webhook, Problem> {
+    let webhook = api.webhook(caller, id).await?;
+    if webhook.format == Format::Aioz { Ok(webhook) } else { Err(webhooks::none()) }
+}
+
+async fn views(api: &Api, caller: &KeyHolder, webhooks: &[Webhook]) -> Result<Vec<View>, Problem> {
+    let ids: Vec<_> = webhooks.iter().map(|webhook| webhook.id).collect();
+    let triggered = api.database.last_attempted(&ids).await?;
+    Ok(webhooks.iter().map(|it| View::of(it, caller, triggered.get(&it.id).copied())).collect())
+}
+
+impl Fields {
+    fn flags(&self) -> [(Choice, Option<bool>); 5] {
+        [
+            (FILE_RECEIVED, self.file_received),
+            (ENCODING_STARTED, self.encoding_started),
+            (PARTIAL_FINISHED, self.partial_finished),
+            (ENCODING_FINISHED, self.encoding_finished),
+            (ENCODING_FAILED, self.encoding_failed),
+        ]
+    }
+
+    /// As changes of a webhook that selects these events so far.
+    fn over(&self, mut selection: Selection) -> Result<WebhookFields, Problem> {
+        let Some(url) = self.url.clone() else {
+            return Err(Problem::invalid_field("url", "is missing"));
+        };
+        for (choice, flag) in self.flags() {
+            if let Some(on) = flag {
+                selection.choose(&CHOICES, choice, on);
+            }
+        }
+        let name = self.name.clone().map(Some);
+        let mut fields = WebhookFields { url: Some(Some(url)), name, ..WebhookFields::default() };
+        selection.write_to(&mut fields);
+        Ok(fields)
+    }
+}
+
+impl View {
+    fn of(webhook: &Webhook, caller: &KeyHolder, last_triggered_at: Option<OffsetDateTime>) -> Self {
+        let selection = Selection::of(webhook);
+        Self {
+            id: webhook.id,
+            user_id: tenant(caller),
+            name: webhook.name.clone(),
+            url: webhook.url.clone(),
+            file_received: selection.has(FILE_RECEIVED),
+            encoding_started: selection.has(ENCODING_STARTED),
+            partial_finished: selection.has(PARTIAL_FINISHED),
+            encoding_finished: selection.has(ENCODING_FINISHED),
+            encoding_failed: selection.has(ENCODING_FAILED),
+            created_at: micros(webhook.created_at),
+            updated_at: micros(webhook.updated_at),
+            last_triggered_at: last_triggered_at.map(micros),
+        }
+    }
+}
+
+impl ListQuery {
+    /// How many to leave out, and how many there may be.
+    fn page(&self) -> Result<(usize, usize), Problem> {
+        let (offset, limit) = (self.offset.unwrap_or_default(), self.limit.unwrap_or(DEFAULT_LIMIT));
+        let Ok(offset) = usize::try_from(offset) else {
+            return Err(Problem::invalid_field("offset", format!("is {offset}, and must not be negative")));
+        };
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            let detail = format!("is {limit}, and must be 1 to {MAX_LIMIT}");
+            return Err(Problem::invalid_field("limit", detail));
+        }
+        Ok((offset, limit as usize))
+    }
+
+    fn takes(&self, webhook: &Webhook) -> bool {
+        let part = self.search.as_deref().unwrap_or_default().to_lowercase();
+        let selection = Selection::of(webhook);
+        webhook.name.to_lowercase().contains(&part)
+            && self.encoding_finished.is_none_or(|on| selection.has(ENCODING_FINISHED) == on)
+            && self.encoding_started.is_none_or(|on| selection.has(ENCODING_STARTED) == on)
+            && self.file_received.is_none_or(|on| selection.has(FILE_RECEIVED) == on)
+    }
+}
+
+/// A key alone or with its id, in any of the platform's four forms. Clients may show it in several at once; a
+/// whole pair of headers goes before the rest.
+fn credentials(headers: &HeaderMap) -> Option<Credentials> {
+    let public = headers.get("stream-public-key").and_then(|value| value.to_str().ok());
+    let secret = headers.get("stream-secret-key").map(HeaderValue::as_bytes);
+    let pair = public.zip(secret).and_then(|(public, secret)| Credentials::of_pair(public, secret));
+    pair.or_else(|| basic(headers)).or_else(|| {
+        let key = auth::bearer(headers)?;
+        split_pair(key).or_else(|| Some(Credentials::of_key(key)))
+    })
+}
+
+fn basic(headers: &HeaderMap) -> Option<Credentials> {
+    let (scheme, encoded) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let pair = BASE64.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    split_pair(&pair)
+}
+
+/// `<id>:<key>`.
+fn split_pair(pair: &[u8]) -> Option<Credentials> {
+    let (id, key) = std::str::from_utf8(pair).ok()?.split_once(':')?;
+    Credentials::of_pair(id, key.as_bytes())
+}
+
+fn success<T>(data: T) -> Answer<Success<T>> {
+    Answer(Success { data, status: "success" })
+}
+
+fn done(message: impl Into<String>) -> Answer<Done> {
+    Answer(Done { message: message.into(), status: "success" })
+}
+
+fn envelope(problem: &Problem) -> (StatusCode, Value) {
+    let status = match problem.status {
+        StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+        other => other,
+    };
+    (status, json!({"message": problem.detail, "status": "fail"}))
+}
