@@ -6,27 +6,36 @@
 //! The entries are data, one file a platform beside this one, and a sample is built from the fields that
 //! the platform documents and no others. A sample names no `organization`, so that anybody may publish it
 //! as it stands with a key of their own. Where a platform writes no `data`, the sample has none.
+//!
+//! Each type has a JSON Schema (2020-12) of its events in structured JSON, from `schemas/`: the attributes and
+//! the members of `data` that are always there, and the types of those that the platform documents. Further
+//! members are allowed.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// One file a platform, in the order of the answer; Cuewire's own types come last.
-const FILES: [&str; 6] = [
-    include_str!("catalogue/millicast.json"),
-    include_str!("catalogue/aioz.json"),
-    include_str!("catalogue/iconik.json"),
-    include_str!("catalogue/quortex.json"),
-    include_str!("catalogue/omegastream.json"),
-    include_str!("catalogue/cuewire.json"),
-];
+/// A platform's entries and its schemas, in the order of the answer; Cuewire's own types come last.
+macro_rules! files {
+    ($($platform:literal),*) => {
+        [$((
+            include_str!(concat!("catalogue/", $platform, ".json")),
+            include_str!(concat!("catalogue/schemas/", $platform, ".json")),
+        )),*]
+    };
+}
+
+const FILES: [(&str, &str); 6] = files!["millicast", "aioz", "iconik", "quortex", "omegastream", "cuewire"];
 
 static CATALOGUE: LazyLock<Vec<EventType>> = LazyLock::new(|| {
-    let parse = |file| -> Vec<EventType> {
-        serde_json::from_str(file).expect("the catalogue is part of the program, and a test parses it")
-    };
-    FILES.into_iter().flat_map(parse).collect()
+    FILES
+        .into_iter()
+        .flat_map(|(entries, schemas)| read(entries, schemas))
+        .flatten()
+        .collect::<Result<_, _>>()
+        .expect("the catalogue is part of the program, and a test reads it")
 });
 
 /// Every event type, platform by platform.
@@ -40,8 +49,7 @@ pub fn find(event_type: &str) -> Option<&'static EventType> {
 }
 
 /// An entry of the catalogue, in the form in which the API shows it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Serialize)]
 pub struct EventType {
     /// `<category>.<operation>`, the `type` of the events.
     #[serde(rename = "type")]
@@ -52,13 +60,59 @@ pub struct EventType {
     pub state: State,
     /// True where the platform publishes no literal for the type, or not the application it belongs to,
     /// and the choice is Cuewire's.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ours: bool,
     /// What happened, in a sentence, with the platform's own remarks on the type.
     pub description: String,
+    /// The JSON Schema (2020-12) of events of this type in structured JSON. Types that look alike share one.
+    pub schema: &'static RawValue,
     /// A whole CloudEvent 1.0 of this type in structured JSON. Its text is kept as it is, since the order
     /// of the keys is the one that the platform's receivers know.
-    pub sample: Box<RawValue>,
+    pub sample: &'static RawValue,
+}
+
+/// An entry as its file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    r#type: String,
+    platform: String,
+    state: State,
+    #[serde(default)]
+    ours: bool,
+    description: String,
+    /// Its name in the file of schemas.
+    schema: String,
+    #[serde(borrow)]
+    sample: &'static RawValue,
+}
+
+fn read(
+    entries: &'static str,
+    schemas: &'static str,
+) -> serde_json::Result<impl Iterator<Item = serde_json::Result<EventType>>> {
+    let entries: Vec<Entry> = serde_json::from_str(entries)?;
+    let schemas: HashMap<String, &'static RawValue> = serde_json::from_str(schemas)?;
+    Ok(entries.into_iter().map(move |entry| {
+        let unknown = || serde::de::Error::custom(format!("there is no schema {}", entry.schema));
+        Ok(EventType {
+            schema: schemas.get(&entry.schema).ok_or_else(unknown)?,
+            name: entry.r#type,
+            platform: entry.platform,
+            state: entry.state,
+            ours: entry.ours,
+            description: entry.description,
+            sample: entry.sample,
+        })
+    }))
+}
+
+impl EventType {
+    /// What happened, without the remarks on the type: the description's first clause.
+    #[must_use]
+    pub fn in_short(&self) -> &str {
+        self.description.split([',', ';', '.']).next().unwrap_or_default()
+    }
 }
 
 /// How far a platform sends events of a type. Cuewire delivers them in any state.
@@ -213,6 +267,104 @@ mod tests {
         }
     }
 
+    fn validator(entry: &EventType) -> jsonschema::Validator {
+        let schema: Value = serde_json::from_str(entry.schema.get()).expect("a schema is JSON");
+        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema", "{}", entry.name);
+        let options = jsonschema::draft202012::options().should_validate_formats(true);
+        options.build(&schema).unwrap_or_else(|error| panic!("{}: {error}", entry.name))
+    }
+
+    #[test]
+    fn a_sample_validates_against_the_schema_beside_it() {
+        for entry in all() {
+            let sample = Value::Object(sample(entry));
+            let errors: Vec<_> =
+                validator(entry).iter_errors(&sample).map(|error| error.to_string()).collect();
+            assert!(errors.is_empty(), "{}: {errors:?}", entry.name);
+        }
+    }
+
+    #[test]
+    fn an_event_without_a_part_that_is_always_there_or_with_one_of_another_kind_does_not_validate() {
+        for entry in all() {
+            let (validator, sample) = (validator(entry), sample(entry));
+            let schema: Value = serde_json::from_str(entry.schema.get()).expect("a schema is JSON");
+            let required = schema["required"].as_array().expect("every type needs something");
+            assert!(!required.is_empty(), "{}", entry.name);
+            for name in required.iter().filter_map(Value::as_str) {
+                let mut spoilt = sample.clone();
+                spoilt.remove(name);
+                assert!(!validator.is_valid(&spoilt.clone().into()), "{} without {name}", entry.name);
+                spoilt.insert(name.to_owned(), true.into());
+                assert!(!validator.is_valid(&spoilt.into()), "{} with {name}: true", entry.name);
+            }
+            let more = ("further".to_owned(), Value::from("text"));
+            let mut extended = sample.clone();
+            extended.extend([more.clone()]);
+            if let Some(Value::Object(data)) = extended.get_mut("data") {
+                data.extend([more]);
+            }
+            assert!(validator.is_valid(&extended.into()), "{} with further members", entry.name);
+        }
+    }
+
+    #[test]
+    fn a_schema_knows_what_the_platform_documents_of_the_data() {
+        let is_valid = |name: &str, change: &dyn Fn(&mut Value)| {
+            let entry = find(name).expect("the catalogue has the type");
+            let mut event = Value::Object(sample(entry));
+            change(&mut event);
+            validator(entry).is_valid(&event)
+        };
+        for (name, pointer, value, valid) in [
+            ("feeds.started", "/data/feedId", Value::Null, false),
+            ("media.completed", "/data/type", "film".into(), false),
+            ("recordings.completed", "/data/metadata/tracks/0/width", "wide".into(), false),
+            ("transcoder.ACTIVE", "/data/createdOn", "yesterday".into(), false),
+            ("encoding.finished", "/data/status", "fine".into(), false),
+            ("encoding.finished", "/data/media_type", "live-stream".into(), true),
+            ("assets.update", "/data/external_id", Value::Null, true),
+            ("collections.create", "/data/object_type", 7.into(), false),
+            ("input.status_change", "/data/current_status", "asleep".into(), false),
+            ("input.status_change", "/data/stream", "failover".into(), true),
+            ("publishing_points.update", "/data/configuration/enabled", "yes".into(), false),
+            ("video.deleted", "/data/video", "film".into(), false),
+            ("webhook.failing", "/data/failures_in_a_row", 0.into(), false),
+        ] {
+            let change = |event: &mut Value| *event.pointer_mut(pointer).expect(pointer) = value.clone();
+            assert_eq!(is_valid(name, &change), valid, "{name} with {pointer}: {value}");
+        }
+        let remove =
+            |event: &mut Value, name: &str| drop(event.as_object_mut().map(|event| event.remove(name)));
+        assert!(!is_valid("input.creation", &|event| remove(event, "pooluuid")));
+        assert!(!is_valid("input.status_change", &|event| remove(event, "data")));
+        assert!(is_valid("input.status_change", &|event| {
+            event["application"] = "play".into();
+            remove(event, "data");
+        }));
+        assert!(is_valid("collections.create", &|event| {
+            event["realm"] = "entity".into();
+            event["data"] = serde_json::json!({});
+        }));
+        assert!(is_valid("media.completed", &|event| {
+            let data = event["data"].as_object_mut().expect("an object");
+            for name in ["tokenId", "streamName", "streamId"] {
+                data.remove(name);
+            }
+            data.insert("channelId".to_owned(), "c1".into());
+        }));
+    }
+
+    #[test]
+    fn every_schema_is_used() {
+        for (entries, schemas) in FILES {
+            let schemas: Map<String, Value> = serde_json::from_str(schemas).expect("an object of schemas");
+            for name in schemas.keys() {
+                assert!(entries.contains(&format!(r#""schema":"{name}""#)), "no type has the schema {name}");
+            }
+        }
+    }
+
     #[test]
     fn the_sample_of_a_thumbnail_is_a_jpeg() {
         let sample = sample(find("thumbnail.captured").expect("the catalogue has thumbnails"));
@@ -232,8 +384,9 @@ mod tests {
     fn the_answer_shows_an_entry_as_its_file_has_it() {
         let entry = find("feeds.ended").expect("the catalogue has feeds");
         let json = serde_json::to_string(entry).expect("an entry can be written");
+        let schema = format!(r#""schema":{},"#, entry.schema);
         assert_eq!(
-            json,
+            json.replace(&schema, ""),
             concat!(
                 r#"{"type":"feeds.ended","platform":"millicast","state":"live","#,
                 r#""description":"A feed stopped being published to a stream.","#,

@@ -117,8 +117,25 @@ impl Verdict {
                 410 => Self::Permanent(Reason::Gone),
                 _ => Self::Retry(answer.retry_after(now)),
             },
-            Outcome::Failed { kind: Failure::Unsendable, .. } => Self::Permanent(Reason::Rejected),
-            Outcome::Failed { .. } => Self::Retry(None),
+            Outcome::Failed { kind, .. } => Self::unanswered(*kind),
+        }
+    }
+
+    /// The same, but for `Retry-After`: the verdict of formats whose schedule is fixed.
+    #[must_use]
+    pub fn by_status_alone(outcome: &Outcome, now: OffsetDateTime) -> Self {
+        match Self::by_status(outcome, now) {
+            Self::Retry(_) => Self::Retry(None),
+            verdict => verdict,
+        }
+    }
+
+    /// The verdict on a request that got no answer, whatever the format.
+    #[must_use]
+    pub fn unanswered(failure: Failure) -> Self {
+        match failure {
+            Failure::Unsendable => Self::Permanent(Reason::Rejected),
+            Failure::Timeout | Failure::Connection | Failure::Blocked => Self::Retry(None),
         }
     }
 }

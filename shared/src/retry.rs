@@ -90,6 +90,12 @@ impl Schedule {
         }
     }
 
+    /// A platform's own schedule, as its format has it.
+    #[must_use]
+    pub(crate) fn fixed(delays: &[Duration]) -> Self {
+        Self(delays.to_vec())
+    }
+
     /// No retries.
     #[must_use]
     pub fn none() -> Self {

@@ -66,7 +66,7 @@ pub struct Webhook {
     pub max_in_flight: u32,
     /// The whole request with its answer.
     pub timeout: Duration,
-    /// Its own schedule; none: the format's.
+    /// Its own schedule, if it has one; a format whose schedule is fixed does not ask for it.
     pub retry_schedule: Option<Schedule>,
     /// When it was made.
     pub created_at: OffsetDateTime,
@@ -97,10 +97,11 @@ impl Webhook {
         }
     }
 
-    /// The schedule in force.
+    /// The schedule in force: the format's where that is fixed, else its own, else the default.
     #[must_use]
     pub fn schedule(&self) -> Schedule {
-        self.retry_schedule.clone().unwrap_or_else(|| self.format.default_schedule())
+        let own = || self.retry_schedule.clone().unwrap_or_default();
+        self.format.fixed_schedule().unwrap_or_else(own)
     }
 }
 

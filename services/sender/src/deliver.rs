@@ -407,7 +407,8 @@ fn prepare(
 ) -> Result<Request, String> {
     let outgoing = Outgoing {
         event,
-        organization: delivery.organization,
+        owner: &target.owner,
+        webhook: delivery.webhook,
         delivery: delivery.delivery,
         secrets: &target.secrets(now),
         now,

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cuewire::db::changes::{Change, Changes};
-use cuewire::db::webhooks::SealedSecret;
+use cuewire::db::webhooks::{self, SealedSecret};
 use cuewire::db::{Database, DbError};
+use cuewire::formats::Owner;
 use cuewire::ids::WebhookId;
 use cuewire::retry::Schedule;
 use cuewire::signature::Secret;
@@ -28,6 +29,8 @@ const MAX_TARGETS: usize = 50_000;
 pub struct Target {
     /// As it is configured.
     pub webhook: Webhook,
+    /// Whose it is, as deliveries name it.
+    pub owner: Owner,
     /// The retry schedule in force.
     pub schedule: Schedule,
     /// Its own headers.
@@ -37,7 +40,8 @@ pub struct Target {
 }
 
 impl Target {
-    fn new(webhook: Webhook, sealed: &[SealedSecret], vault: &Vault) -> Self {
+    fn new(read: webhooks::Target, vault: &Vault) -> Self {
+        let webhooks::Target { webhook, owner, secrets: sealed } = read;
         let header = |(name, value): (&String, &String)| {
             Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?))
         };
@@ -57,6 +61,7 @@ impl Target {
             secrets: sealed.iter().filter_map(open).collect(),
             failing: AtomicBool::new(webhook.first_failed_at.is_some()),
             webhook,
+            owner,
         }
     }
 
@@ -110,7 +115,7 @@ impl Targets {
             cached.changes
         };
         let Some(read) = self.database.target(webhook).await? else { return Ok(None) };
-        let target = Arc::new(Target::new(read.webhook, &read.secrets, &self.vault));
+        let target = Arc::new(Target::new(read, &self.vault));
         let mut cached = self.cached();
         if cached.changes == changes {
             if cached.targets.len() == MAX_TARGETS {

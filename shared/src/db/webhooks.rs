@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tokio_postgres::Row;
 
 use super::{Database, DbError};
-use crate::formats::Format;
+use crate::formats::{Format, Owner};
 use crate::ids::{OrganizationId, WebhookId};
 use crate::retry::Schedule;
 use crate::signature::Scheme;
@@ -34,11 +34,13 @@ pub struct SubscriptionPage {
     pub last: Option<WebhookId>,
 }
 
-/// A webhook with its sealed secrets, the newest first: what a sender needs.
+/// A webhook with its organization and its sealed secrets, the newest first: what a sender needs.
 #[derive(Debug)]
 pub struct Target {
     /// The webhook.
     pub webhook: Webhook,
+    /// Whose it is.
+    pub owner: Owner,
     /// Its secrets that have not expired, still sealed, and when they do.
     pub secrets: Vec<SealedSecret>,
 }
@@ -58,9 +60,22 @@ impl Database {
     /// A webhook with its secrets, or none if it does not exist.
     pub async fn target(&self, webhook: WebhookId) -> Result<Option<Target>, DbError> {
         let connection = self.connection().await?;
-        let statement = connection.prepare_cached(&format!("{WEBHOOK} WHERE webhooks.id = $1")).await?;
+        let statement = connection
+            .prepare_cached(
+                "SELECT webhooks.*, webhook_health.first_failed_at,
+                     organizations.name AS owner_name, organizations.external_id AS owner_external_id
+                 FROM webhooks JOIN organizations ON organizations.id = webhooks.organization_id
+                     LEFT JOIN webhook_health ON webhook_health.webhook_id = webhooks.id
+                 WHERE webhooks.id = $1",
+            )
+            .await?;
         let Some(row) = connection.query_opt(&statement, &[&webhook.0]).await? else { return Ok(None) };
         let webhook = read_webhook(&row)?;
+        let owner = Owner {
+            id: webhook.organization,
+            name: row.get("owner_name"),
+            external_id: row.get("owner_external_id"),
+        };
         let statement = connection
             .prepare_cached(
                 "SELECT sealed, created_at, expires_at FROM secrets
@@ -74,7 +89,7 @@ impl Database {
             created_at: row.get("created_at"),
             expires_at: row.get("expires_at"),
         };
-        Ok(Some(Target { webhook, secrets: rows.iter().map(secret).collect() }))
+        Ok(Some(Target { webhook, owner, secrets: rows.iter().map(secret).collect() }))
     }
 
     /// The subscriptions of all enabled webhooks, page by page: those after `after`.

@@ -6,13 +6,23 @@
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::{Lacks, Outgoing, Request, standard_webhooks_headers};
+use super::parts::standard_webhooks_headers;
+use super::{Outgoing, Request, Retries, Rules, Signing, Unsendable};
+use crate::delivery::Verdict;
 use crate::event::{AttributeValue, Data, Event};
 
 /// Section 3.1.3.2 of the binding: space, the quote and the percent sign, and all that is not ASCII.
 const HEADER_VALUE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-pub(super) fn prepare(outgoing: &Outgoing<'_>) -> Result<Request, Lacks> {
+pub(super) const RULES: Rules = Rules {
+    name: "cloudevents",
+    retries: Retries::AsTheWebhookSays,
+    signing: Signing::StandardWebhooks,
+    prepare,
+    judge: Verdict::by_status,
+};
+
+fn prepare(outgoing: &Outgoing<'_>) -> Result<Request, Unsendable> {
     let event = outgoing.event;
     let (content_type, event_headers, body) = match &event.data {
         Data::Binary(bytes) => (event.datacontenttype.clone(), attribute_headers(event), bytes.clone()),

@@ -3,37 +3,39 @@
 //! Body: `id` (the event's), `type`, `timestamp`, `source`, `subject`, `organization`, `data`, and every other
 //! attribute that is set. An event whose data is binary is sent as those bytes with its own content type.
 
-use bytes::Bytes;
 use serde::ser::{Error, SerializeMap};
 use serde::{Serialize, Serializer};
 
-use super::{Lacks, Outgoing, Request, standard_webhooks_headers};
-use crate::delivery::rfc3339;
+use super::parts::{JSON, standard_webhooks_headers, to_json};
+use super::{Outgoing, Request, Retries, Rules, Signing, Unsendable};
+use crate::delivery::{Verdict, rfc3339};
 use crate::event::{Data, raw_json};
 
 const BINARY: &str = "application/octet-stream";
 
-pub(super) fn prepare(outgoing: &Outgoing<'_>) -> Result<Request, Lacks> {
+pub(super) const RULES: Rules = Rules {
+    name: "standard",
+    retries: Retries::AsTheWebhookSays,
+    signing: Signing::StandardWebhooks,
+    prepare,
+    judge: Verdict::by_status,
+};
+
+fn prepare(outgoing: &Outgoing<'_>) -> Result<Request, Unsendable> {
     let (content_type, body) = match &outgoing.event.data {
         Data::Binary(bytes) => (outgoing.event.datacontenttype.as_deref().unwrap_or(BINARY), bytes.clone()),
-        Data::Json(_) | Data::Absent => ("application/json", envelope(outgoing)),
+        Data::Json(_) | Data::Absent => (JSON, to_json(&Envelope(outgoing))),
     };
     let mut headers = vec![("content-type", content_type.to_owned())];
     headers.extend(standard_webhooks_headers(outgoing, &body));
     Ok(Request { headers, event_headers: Vec::new(), body })
 }
 
-fn envelope(outgoing: &Outgoing<'_>) -> Bytes {
-    serde_json::to_vec(&Envelope(outgoing))
-        .expect("an envelope has text keys, and JSON that was checked")
-        .into()
-}
-
 struct Envelope<'a>(&'a Outgoing<'a>);
 
 impl Serialize for Envelope<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Outgoing { event, organization, now, .. } = self.0;
+        let Outgoing { event, owner, now, .. } = self.0;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", &event.id)?;
         map.serialize_entry("type", event.event_type.as_str())?;
@@ -43,7 +45,7 @@ impl Serialize for Envelope<'_> {
         }
         map.serialize_entry("source", &event.source)?;
         map.serialize_entry("subject", &event.subject)?;
-        map.serialize_entry("organization", organization)?;
+        map.serialize_entry("organization", &owner.id)?;
         let optional = [("datacontenttype", &event.datacontenttype), ("dataschema", &event.dataschema)];
         for (name, value) in optional {
             if let Some(value) = value {

@@ -20,6 +20,8 @@ struct EventTypes {
     #[schema(value_type = Vec<Object>, example = json!([{
         "type": "feeds.ended", "platform": "millicast", "state": "live",
         "description": "A feed stopped being published to a stream.",
+        "schema": {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object",
+            "required": ["data"]},
         "sample": {"specversion": "1.0", "id": "sample-feeds.ended", "source": "/samples/millicast",
             "type": "feeds.ended", "data": {"name": "sample_stream"}}
     }]))]
@@ -28,7 +30,7 @@ struct EventTypes {
     next_cursor: Option<String>,
 }
 
-/// List the event types of all platforms, each with a description, its state and a sample
+/// List the event types of all platforms, each with a description, its state, a JSON Schema and a sample
 ///
 /// An event of any other type is delivered like these. Any key may read this.
 #[utoipa::path(get, path = "/v1/event-types", tag = "Events", responses((status = 200, body = EventTypes)))]
