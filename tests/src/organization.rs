@@ -73,6 +73,16 @@ impl<'a> Organization<'a> {
         self.system.routers_know_webhooks().await;
     }
 
+    /// The deliveries of an event, when it is on record: one for each webhook that it was fanned out to.
+    pub async fn deliveries(&self, event: &Value) -> Vec<Value> {
+        let id = event["id"].as_str().expect("an event has an id");
+        crate::until(&format!("the event {id} is on record"), async || {
+            let reply = self.admin.get(&format!("/v1/events/{id}")).await;
+            reply.json["deliveries"].as_array().cloned()
+        })
+        .await
+    }
+
     /// The delivery of an event to a webhook, when it has reached this state.
     pub async fn delivery(&self, event_id: &str, webhook: &Webhook, state: &str) -> Value {
         let what = format!("the delivery of {event_id} is {state}");
