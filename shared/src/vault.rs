@@ -1,7 +1,9 @@
 //! Secrets at rest: sealed with the operator's key before they reach the database.
 //!
 //! XChaCha20-Poly1305 with a random nonce in front; the webhook's id is authenticated with the text, so a
-//! sealed secret that is moved to another webhook's row does not open.
+//! sealed secret that is moved to another webhook's row does not open. The same key seals the tokens that
+//! clients bring back to any replica; what says that it is one is authenticated with it, so that neither
+//! opens as the other.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -13,6 +15,8 @@ use sha2::{Digest, Sha256};
 use crate::ids::WebhookId;
 
 const NONCE_BYTES: usize = 24;
+/// Longer than a webhook's id, so that it is none.
+const TOKEN: &[u8] = b"cuewire access token";
 
 /// Seals and opens secrets with the key of `CUEWIRE_SECRETS_KEY`.
 #[derive(Clone)]
@@ -50,19 +54,38 @@ impl Vault {
     /// Seals a secret of `webhook`.
     #[must_use]
     pub fn seal(&self, webhook: WebhookId, secret: &str) -> Vec<u8> {
-        let nonce: [u8; NONCE_BYTES] = rand::rng().random();
-        let payload = Payload { msg: secret.as_bytes(), aad: webhook.0.as_bytes() };
-        let sealed =
-            self.cipher.encrypt(&XNonce::from(nonce), payload).expect("a secret is far below 256 GiB");
-        [&nonce, sealed.as_slice()].concat()
+        self.seal_as(webhook.0.as_bytes(), secret.as_bytes())
     }
 
     /// Opens what [`Vault::seal`] sealed for `webhook`.
     pub fn open(&self, webhook: WebhookId, sealed: &[u8]) -> Result<String, DoesNotOpen> {
-        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(DoesNotOpen)?;
-        let payload = Payload { msg: sealed, aad: webhook.0.as_bytes() };
-        let secret = self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| DoesNotOpen)?;
+        let secret = self.open_as(webhook.0.as_bytes(), sealed)?;
         String::from_utf8(secret).map_err(|_| DoesNotOpen)
+    }
+
+    /// Seals what a client is to bring back, and can neither read nor make.
+    #[must_use]
+    pub fn seal_token(&self, content: &[u8]) -> Vec<u8> {
+        self.seal_as(TOKEN, content)
+    }
+
+    /// Opens what [`Vault::seal_token`] sealed.
+    pub fn open_token(&self, sealed: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
+        self.open_as(TOKEN, sealed)
+    }
+
+    fn seal_as(&self, what: &[u8], content: &[u8]) -> Vec<u8> {
+        let nonce: [u8; NONCE_BYTES] = rand::rng().random();
+        let payload = Payload { msg: content, aad: what };
+        let sealed =
+            self.cipher.encrypt(&XNonce::from(nonce), payload).expect("what is sealed is far below 256 GiB");
+        [&nonce, sealed.as_slice()].concat()
+    }
+
+    fn open_as(&self, what: &[u8], sealed: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(DoesNotOpen)?;
+        let payload = Payload { msg: sealed, aad: what };
+        self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| DoesNotOpen)
     }
 }
 
@@ -88,6 +111,21 @@ mod tests {
         assert_eq!(vault(1).open(WebhookId::new(), &sealed), Err(DoesNotOpen));
         assert_eq!(vault(2).open(webhook, &sealed), Err(DoesNotOpen));
         assert_eq!(vault(1).open(webhook, &sealed[..10]), Err(DoesNotOpen));
+    }
+
+    #[test]
+    fn a_token_opens_unchanged_and_is_no_secret() {
+        let sealed = vault(1).seal_token(b"content");
+        assert_eq!(vault(1).open_token(&sealed).unwrap(), b"content");
+        assert_eq!(vault(2).open_token(&sealed), Err(DoesNotOpen));
+        let webhook = WebhookId::new();
+        assert_eq!(vault(1).open(webhook, &sealed), Err(DoesNotOpen));
+        assert_eq!(vault(1).open_token(&vault(1).seal(webhook, "whsec_x")), Err(DoesNotOpen));
+        for at in 0..sealed.len() {
+            let mut forged = sealed.clone();
+            forged[at] ^= 1;
+            assert_eq!(vault(1).open_token(&forged), Err(DoesNotOpen), "byte {at}");
+        }
     }
 
     #[test]

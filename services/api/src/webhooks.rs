@@ -10,6 +10,7 @@ use std::time::Duration;
 use cuewire::db::DbError;
 use cuewire::db::api_keys::KeyHolder;
 use cuewire::db::webhooks::RotatedSecret;
+use cuewire::formats::Format;
 use cuewire::ids::WebhookId;
 use cuewire::signature::Secret;
 use cuewire::vault::DoesNotOpen;
@@ -86,6 +87,18 @@ impl Api {
             return Err(none());
         }
         tracing::info!(webhook = %id, by = %caller.key, "a webhook was deleted");
+        Ok(())
+    }
+
+    /// Deletes all of the caller's webhooks of these formats.
+    pub(crate) async fn delete_webhooks(
+        &self,
+        caller: &KeyHolder,
+        formats: &[Format],
+    ) -> Result<(), Problem> {
+        for webhook in self.database.delete_webhooks_in(caller.organization, formats).await? {
+            tracing::info!(%webhook, by = %caller.key, "a webhook was deleted");
+        }
         Ok(())
     }
 
