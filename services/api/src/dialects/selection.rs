@@ -20,7 +20,12 @@ pub(super) struct Selection {
     types: Types,
     /// All of these must hold.
     pub(super) terms: Vec<Term>,
+    /// What the webhook has, if there is one: what is not changed is not written.
+    stored: Option<Stored>,
 }
+
+/// Types, and terms of the filter, as a webhook has them.
+type Stored = (Vec<String>, Vec<Term>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Types {
@@ -33,7 +38,7 @@ enum Types {
 impl Selection {
     /// No events at all.
     pub(super) fn nothing() -> Self {
-        Self { types: Types::Only(Vec::new()), terms: Vec::new() }
+        Self { types: Types::Only(Vec::new()), terms: Vec::new(), stored: None }
     }
 
     /// What a webhook takes.
@@ -43,16 +48,17 @@ impl Selection {
         let whole = |filter: &str| vec![Term::nested(filter)];
         let mut terms =
             filter.map_or_else(Vec::new, |filter| Term::all_of(filter).unwrap_or_else(|_| whole(filter)));
-        let before = terms.len();
+        let patterns: Vec<_> =
+            webhook.event_types.iter().map(|pattern| pattern.as_str().to_owned()).collect();
+        let stored = Some((patterns.clone(), terms.clone()));
+        let takes_none = terms.contains(&no_event());
         terms.retain(|term| *term != no_event());
-        let types = if terms.len() < before {
-            Types::Only(Vec::new())
-        } else if webhook.event_types.is_empty() {
-            Types::All
-        } else {
-            Types::Only(webhook.event_types.iter().map(|pattern| pattern.as_str().to_owned()).collect())
+        let types = match patterns.as_slice() {
+            _ if takes_none => Types::Only(Vec::new()),
+            [] => Types::All,
+            _ => Types::Only(patterns),
         };
-        Self { types, terms }
+        Self { types, terms, stored }
     }
 
     /// Whether it takes events of the choice, or some of them.
@@ -130,7 +136,7 @@ impl Selection {
         }
     }
 
-    /// As the fields of a webhook.
+    /// As changes of a webhook's fields.
     pub(super) fn write_to(self, fields: &mut WebhookFields) {
         let mut terms = self.terms;
         let types = match self.types {
@@ -142,8 +148,13 @@ impl Selection {
                 patterns
             }
         };
-        fields.event_types = Some(Some(types));
-        fields.filter = Some(Term::join(&terms));
+        let (old_types, old_terms) = self.stored.unzip();
+        if old_terms.as_ref() != Some(&terms) {
+            fields.filter = Some(Term::join(&terms));
+        }
+        if old_types.as_ref() != Some(&types) {
+            fields.event_types = Some(Some(types));
+        }
     }
 }
 
@@ -161,4 +172,49 @@ fn no_event() -> Term {
 fn overlaps(pattern: &str, choice: Choice) -> bool {
     let matches = |pattern: &str, text: &str| Pattern::parse(pattern).is_ok_and(|it| it.matches(text));
     choice.iter().any(|text| matches(pattern, text) || matches(text, pattern))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Choice = &["a.*"];
+    const B: Choice = &["b.*", "bb.*"];
+    const C: Choice = &["c.x"];
+    const ALL: [Choice; 3] = [A, B, C];
+
+    fn only(types: &[&str]) -> Selection {
+        let types = types.iter().map(|&text| text.to_owned()).collect();
+        Selection { types: Types::Only(types), ..Selection::nothing() }
+    }
+
+    #[test]
+    fn a_choice_is_made_and_unmade_and_the_rest_stays() {
+        for (before, choice, on, after) in [
+            (only(&[]), A, true, &["a.*"][..]),
+            (only(&["a.*"]), A, true, &["a.*"]),
+            (only(&["a.one", "z.*"]), A, true, &["a.one", "z.*"]),
+            (only(&["a.one", "z.*"]), A, false, &["z.*"]),
+            (only(&["bb.*"]), B, false, &[]),
+            (only(&["*"]), A, false, &["b.*", "bb.*", "c.x"]),
+            (only(&["*.x", "a.*"]), C, false, &["a.*"]),
+            (Selection { types: Types::All, ..Selection::nothing() }, B, false, &["a.*", "c.x"]),
+        ] {
+            let mut selection = before.clone();
+            selection.choose(&ALL, choice, on);
+            assert_eq!(
+                selection.types(),
+                Some(&after.iter().map(|&text| text.to_owned()).collect::<Vec<_>>()[..]),
+                "{before:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_webhook_that_takes_nothing_has_a_filter_that_says_so() {
+        let mut fields = WebhookFields::default();
+        Selection::nothing().write_to(&mut fields);
+        assert_eq!(fields.event_types, Some(Some(Vec::new())));
+        assert_eq!(fields.filter, Some(Some("id = null".to_owned())));
+    }
 }
