@@ -92,7 +92,7 @@ fn asset(organization: &Organization<'_>, event_type: &str, realm: &str, data: &
 fn an_iconik_webhook_lives_as_the_platforms_documentation_tells() {
     test(async |system| {
         let receiver = Receiver::healthy().await;
-        let organization = system.organization_named("57016980-6e13-11e8-ab5a-0a580a3c0f5c").await;
+        let organization = system.organization_named("acme-domain").await;
         let iconik = Iconik::of(system, &organization, "editor").await;
         let url = receiver.url("/webhook_handler");
         let query = "data.is_archived=false AND data.size>0 (data.status=\"CLOSED\" OR data.status=\"DELETED\") \
@@ -137,7 +137,7 @@ fn an_iconik_webhook_lives_as_the_platforms_documentation_tells() {
         assert_eq!(
             delivery.json(),
             json!({
-                "system_domain_id": "57016980-6e13-11e8-ab5a-0a580a3c0f5c", "event_type": "assets",
+                "system_domain_id": "acme-domain", "event_type": "assets",
                 "object_id": "0d56db81-1b8e-4a68-9658-98ad9a94d841",
                 "user_id": "256ebe90-c0c8-11ec-9fcd-0648baddf8b3", "realm": "metadata", "operation": "update",
                 "data": data, "request_id": "eaf4c20c4095f007a059b77c640dbbf9",
