@@ -2,7 +2,8 @@
 //! too, since receivers' tokens are among them.
 //!
 //! XChaCha20-Poly1305 with a random nonce in front; the webhook's id and what it is are authenticated with the
-//! text, so what is moved to another webhook's row, or to another column, does not open.
+//! text, so what is moved to another webhook's row, or to another column, does not open. The same key seals the
+//! tokens that clients bring back to any replica, which open as nothing else.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +17,10 @@ use sha2::{Digest, Sha256};
 use crate::ids::WebhookId;
 
 const NONCE_BYTES: usize = 24;
-/// What was sealed, as it is authenticated after the webhook's id.
+/// What was sealed, as it is authenticated, for what belongs to a webhook after the webhook's id.
 const SECRET: &[u8] = b"secret";
 const HEADERS: &[u8] = b"headers";
+const TOKEN: &[u8] = b"access token";
 
 /// Seals and opens secrets with the key of `CUEWIRE_SECRETS_KEY`.
 #[derive(Clone)]
@@ -58,12 +60,13 @@ impl Vault {
     /// Seals a secret of `webhook`.
     #[must_use]
     pub fn seal(&self, webhook: WebhookId, secret: &str) -> Vec<u8> {
-        self.seal_as(SECRET, webhook, secret)
+        self.seal_as(&of_webhook(webhook, SECRET), secret.as_bytes())
     }
 
     /// Opens what [`Vault::seal`] sealed for `webhook`.
     pub fn open(&self, webhook: WebhookId, sealed: &[u8]) -> Result<String, DoesNotOpen> {
-        self.open_as(SECRET, webhook, sealed)
+        let secret = self.open_as(&of_webhook(webhook, SECRET), sealed)?;
+        String::from_utf8(secret).map_err(|_| DoesNotOpen)
     }
 
     /// Seals the headers of `webhook`; none are nothing.
@@ -72,8 +75,8 @@ impl Vault {
         if headers.is_empty() {
             return Vec::new();
         }
-        let json = serde_json::to_string(headers).expect("a map of text");
-        self.seal_as(HEADERS, webhook, &json)
+        let json = serde_json::to_vec(headers).expect("a map of text");
+        self.seal_as(&of_webhook(webhook, HEADERS), &json)
     }
 
     /// Opens what [`Vault::seal_headers`] sealed for `webhook`.
@@ -85,25 +88,39 @@ impl Vault {
         if sealed.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let json = self.open_as(HEADERS, webhook, sealed)?;
-        serde_json::from_str(&json).map_err(|_| DoesNotOpen)
+        let json = self.open_as(&of_webhook(webhook, HEADERS), sealed)?;
+        serde_json::from_slice(&json).map_err(|_| DoesNotOpen)
     }
 
-    fn seal_as(&self, what: &[u8], webhook: WebhookId, text: &str) -> Vec<u8> {
+    /// Seals what a client is to bring back, and can neither read nor make.
+    #[must_use]
+    pub fn seal_token(&self, content: &[u8]) -> Vec<u8> {
+        self.seal_as(TOKEN, content)
+    }
+
+    /// Opens what [`Vault::seal_token`] sealed.
+    pub fn open_token(&self, sealed: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
+        self.open_as(TOKEN, sealed)
+    }
+
+    fn seal_as(&self, what: &[u8], content: &[u8]) -> Vec<u8> {
         let nonce: [u8; NONCE_BYTES] = rand::rng().random();
-        let aad = [webhook.0.as_bytes(), what].concat();
-        let payload = Payload { msg: text.as_bytes(), aad: &aad };
-        let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).expect("it is far below 256 GiB");
+        let payload = Payload { msg: content, aad: what };
+        let sealed =
+            self.cipher.encrypt(&XNonce::from(nonce), payload).expect("what is sealed is far below 256 GiB");
         [&nonce, sealed.as_slice()].concat()
     }
 
-    fn open_as(&self, what: &[u8], webhook: WebhookId, sealed: &[u8]) -> Result<String, DoesNotOpen> {
+    fn open_as(&self, what: &[u8], sealed: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(DoesNotOpen)?;
-        let aad = [webhook.0.as_bytes(), what].concat();
-        let payload = Payload { msg: sealed, aad: &aad };
-        let text = self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| DoesNotOpen)?;
-        String::from_utf8(text).map_err(|_| DoesNotOpen)
+        let payload = Payload { msg: sealed, aad: what };
+        self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| DoesNotOpen)
     }
+}
+
+/// What is authenticated with what belongs to a webhook.
+fn of_webhook(webhook: WebhookId, what: &[u8]) -> Vec<u8> {
+    [webhook.0.as_bytes(), what].concat()
 }
 
 impl std::fmt::Debug for Vault {
@@ -149,5 +166,20 @@ mod tests {
     fn a_short_key_is_refused_with_what_to_do() {
         let error = Vault::from_base64("AAAA").unwrap_err();
         assert!(error.contains("holds 3 bytes, and 32 are needed"), "{error}");
+    }
+
+    #[test]
+    fn a_token_opens_unchanged_and_is_no_secret() {
+        let sealed = vault(1).seal_token(b"content");
+        assert_eq!(vault(1).open_token(&sealed).unwrap(), b"content");
+        assert_eq!(vault(2).open_token(&sealed), Err(DoesNotOpen));
+        let webhook = WebhookId::new();
+        assert_eq!(vault(1).open(webhook, &sealed), Err(DoesNotOpen));
+        assert_eq!(vault(1).open_token(&vault(1).seal(webhook, "whsec_x")), Err(DoesNotOpen));
+        for at in 0..sealed.len() {
+            let mut forged = sealed.clone();
+            forged[at] ^= 1;
+            assert_eq!(vault(1).open_token(&forged), Err(DoesNotOpen), "byte {at}");
+        }
     }
 }

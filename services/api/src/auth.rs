@@ -122,6 +122,21 @@ impl Credentials {
     pub(crate) fn bearer(headers: &HeaderMap) -> Option<Self> {
         bearer(headers).map(Self::of_key)
     }
+
+    /// The key's SHA-256, by which it is known again.
+    pub(crate) fn key_sha256(&self) -> &[u8; 32] {
+        &self.key_sha256
+    }
+
+    /// Whose they are; none: nobody's.
+    pub(crate) async fn caller(&self, api: &Api) -> Result<Option<Caller>, Problem> {
+        if bool::from(self.key_sha256.ct_eq(&api.operator_key_sha256)) {
+            return Ok(Some(Caller::Operator));
+        }
+        let holder = if self.well_formed { api.keys.holder(&self.key_sha256).await? } else { None };
+        let holder = holder.filter(|holder| self.id.is_none_or(|id| id == holder.key));
+        Ok(holder.map(Caller::Member))
+    }
 }
 
 impl FromRequestParts<Api> for Caller {
@@ -131,19 +146,13 @@ impl FromRequestParts<Api> for Caller {
         let unauthorized = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, detail);
         let shown = parts.extensions.get::<Option<Credentials>>().copied();
         let shown = shown.unwrap_or_else(|| Credentials::bearer(&parts.headers));
-        let Credentials { key_sha256, well_formed, id } =
-            shown.ok_or_else(|| unauthorized("send a key as `Authorization: Bearer <key>`"))?;
-        if bool::from(key_sha256.ct_eq(&api.operator_key_sha256)) {
-            return Ok(Self::Operator);
+        let shown = shown.ok_or_else(|| unauthorized("send a key as `Authorization: Bearer <key>`"))?;
+        let caller = shown.caller(api).await?;
+        let caller = caller.ok_or_else(|| unauthorized("there is no such key, or it was deleted"))?;
+        if let Self::Member(holder) = &caller {
+            tracing::Span::current().record("organization", tracing::field::display(holder.organization));
         }
-        let holder = if well_formed { api.keys.holder(&key_sha256).await? } else { None };
-        match holder.filter(|holder| id.is_none_or(|id| id == holder.key)) {
-            Some(holder) => {
-                tracing::Span::current().record("organization", tracing::field::display(holder.organization));
-                Ok(Self::Member(holder))
-            }
-            None => Err(unauthorized("there is no such key, or it was deleted")),
-        }
+        Ok(caller)
     }
 }
 

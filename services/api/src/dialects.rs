@@ -8,8 +8,12 @@
 //! The same resource answers with a slash at the end of its path and without one, without a redirect.
 
 mod aioz;
+mod failures;
+mod iconik;
+mod kinds;
 mod millicast;
 mod omegastream;
+mod quortex;
 mod selection;
 
 use axum::body::Body;
@@ -47,7 +51,8 @@ struct Dialect {
     envelope: fn(&Problem) -> (StatusCode, Value),
 }
 
-const ALL: [Dialect; 3] = [millicast::DIALECT, aioz::DIALECT, omegastream::DIALECT];
+const ALL: [Dialect; 5] =
+    [millicast::DIALECT, aioz::DIALECT, iconik::DIALECT, quortex::DIALECT, omegastream::DIALECT];
 
 /// The dialects' routes, and the document with them.
 pub(crate) fn mount(api: &Api, document: Document) -> (Router<Api>, Document) {
@@ -82,6 +87,20 @@ fn enclosed(envelope: fn(&Problem) -> (StatusCode, Value), mut response: Respons
     response.headers_mut().remove(header::CONTENT_LENGTH);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.map(|_| Body::from(body.to_string()))
+}
+
+/// The problem with the platform's names for the fields of a webhook.
+fn in_words_of(names: &[(&str, &str)], problem: &Problem) -> Problem {
+    if problem.errors.is_empty() {
+        return problem.clone();
+    }
+    let mut errors = problem.errors.clone();
+    for error in &mut errors {
+        if let Some((_, own)) = names.iter().find(|(native, _)| *native == error.field) {
+            error.field = (*own).to_owned();
+        }
+    }
+    Problem::invalid(errors)
 }
 
 /// The request without the slash at the end of its path, where that is a dialect's.

@@ -4,12 +4,13 @@
 mod fields;
 mod rules;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use cuewire::db::DbError;
-use cuewire::db::api_keys::KeyHolder;
+use cuewire::db::api_keys::{KeyHolder, Role};
 use cuewire::db::webhooks::RotatedSecret;
+use cuewire::formats::Format;
 use cuewire::ids::WebhookId;
 use cuewire::signature::Secret;
 use cuewire::vault::DoesNotOpen;
@@ -25,6 +26,9 @@ use crate::error::Problem;
 const MAX_TRIES: usize = 5;
 /// Each adds a signature to every delivery.
 const MAX_VALID_SECRETS: usize = 5;
+
+/// In the place of a header's value that the caller may not see.
+const HIDDEN: &str = "***";
 
 /// A secret that signs, opened.
 #[derive(Debug)]
@@ -42,6 +46,19 @@ impl Api {
     pub(crate) async fn webhook(&self, caller: &KeyHolder, id: WebhookId) -> Result<Webhook, Problem> {
         let webhook = self.database.webhook_of(caller.organization, id).await?;
         webhook.ok_or_else(none)
+    }
+
+    /// The webhook's own headers, as the caller may see them: viewers see their names alone.
+    pub(crate) fn shown_headers(&self, webhook: &Webhook, caller: &KeyHolder) -> BTreeMap<String, String> {
+        let opened = self.vault.open_headers(webhook.id, &webhook.sealed_headers);
+        let mut headers = opened.unwrap_or_else(|error| {
+            tracing::error!(webhook = %webhook.id, %error, "a webhook is shown without its headers");
+            BTreeMap::new()
+        });
+        if caller.role < Role::Editor {
+            headers.values_mut().for_each(|value| HIDDEN.clone_into(value));
+        }
+        headers
     }
 
     /// Makes a webhook, and answers with its secret too.
@@ -86,6 +103,18 @@ impl Api {
             return Err(none());
         }
         tracing::info!(webhook = %id, by = %caller.key, "a webhook was deleted");
+        Ok(())
+    }
+
+    /// Deletes all of the caller's webhooks of these formats.
+    pub(crate) async fn delete_webhooks(
+        &self,
+        caller: &KeyHolder,
+        formats: &[Format],
+    ) -> Result<(), Problem> {
+        for webhook in self.database.delete_webhooks_in(caller.organization, formats).await? {
+            tracing::info!(%webhook, by = %caller.key, "a webhook was deleted");
+        }
         Ok(())
     }
 

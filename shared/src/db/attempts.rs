@@ -1,5 +1,6 @@
 //! The account of every attempt, and the statistics that are counted with it.
 
+mod failures;
 mod latest;
 mod read;
 
@@ -12,6 +13,7 @@ use super::{Database, DbError};
 use crate::delivery::{self, Attempt, Outcome, Reason, State};
 use crate::ids::{DeliveryId, Round};
 
+pub use failures::{FailedAttempt, LastFailure};
 pub use read::{AttemptPlace, Course, MinuteStats};
 
 /// What names an attempt, and the day whose partition has it.

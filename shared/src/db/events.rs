@@ -1,5 +1,6 @@
 //! The event log: every event that was accepted, once, with the webhooks it was fanned out to.
 
+mod newest;
 mod read;
 
 use time::{Date, OffsetDateTime};

@@ -15,7 +15,10 @@ const PARTITION_LOCK: i64 = 0x6375_6577_6972_6502;
 /// The partitioned tables, and the indexes that each partition gets besides the primary key.
 const TABLES: [(&str, &[&str]); 3] = [
     ("events", &["(organization_id, received_at, source, id)"]),
-    ("attempts", &["(webhook_id, started_at, delivery_id)"]),
+    (
+        "attempts",
+        &["(webhook_id, started_at, delivery_id)", "(webhook_id, started_at) WHERE state <> 'delivered'"],
+    ),
     ("delivery_stats", &[]),
 ];
 

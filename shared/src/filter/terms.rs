@@ -57,6 +57,12 @@ impl Term {
         Self(format!("{path} = null"))
     }
 
+    /// The term `path != null`.
+    #[must_use]
+    pub fn is_not_null(path: &str) -> Self {
+        Self(format!("{path} != null"))
+    }
+
     /// Any filter as a term: in parentheses.
     #[must_use]
     pub fn nested(filter: &str) -> Self {

@@ -8,6 +8,9 @@ use cuewire::webhook::{Pattern, Webhook};
 
 use crate::webhooks::WebhookFields;
 
+/// A place in an event, by each of its names; the first is the one to be written.
+pub(super) type Place = &'static [&'static str];
+
 /// Types or patterns that a dialect's clients choose together.
 pub(super) type Choice = &'static [&'static str];
 
@@ -109,6 +112,19 @@ impl Selection {
         *patterns = kept;
     }
 
+    /// The text that events must have in a place, if that is a term of its own.
+    pub(super) fn value(&self, place: Place) -> Option<String> {
+        self.terms.iter().find_map(|term| value_in(term, place))
+    }
+
+    /// Takes only events that have this text in a place; none: whatever they have there.
+    pub(super) fn set_value(&mut self, place: Place, value: Option<&str>) {
+        if self.value(place).as_deref() != value {
+            let term = value.map(|text| Term::equals(place[0], text));
+            self.replace(|term| value_in(term, place).is_some(), term);
+        }
+    }
+
     /// Puts `term` in the place of the first that `is_old` knows, or behind all others; none takes it away.
     pub(super) fn replace(&mut self, is_old: impl Fn(&Term) -> bool, term: Option<Term>) {
         let at = self.terms.iter().position(is_old);
@@ -140,6 +156,11 @@ impl Selection {
             fields.event_types = Some(Some(types));
         }
     }
+}
+
+/// The text that the term asks for in a place.
+pub(super) fn value_in(term: &Term, place: Place) -> Option<String> {
+    place.iter().find_map(|name| term.as_equal(name))
 }
 
 /// What no event fulfils: for a webhook that selects nothing, since an empty list of types selects all.

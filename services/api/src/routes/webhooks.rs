@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use cuewire::db::api_keys::{KeyHolder, Role};
+use cuewire::db::api_keys::KeyHolder;
 use cuewire::delivery::rfc3339;
 use cuewire::ids::WebhookId;
 use cuewire::signature::{Scheme, Secret};
@@ -22,9 +22,6 @@ use crate::error::Problem;
 use crate::extract::{Json, Path, Query};
 use crate::page::{Micros, Page, PageQuery};
 use crate::webhooks::WebhookFields;
-
-/// In the place of a header's value that the caller may not see.
-const HIDDEN: &str = "***";
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(read, change, delete))
@@ -163,23 +160,11 @@ pub(super) fn public_key(secret: &Secret) -> Option<String> {
     (secret.scheme() == Scheme::V1a).then(|| secret.verifier())
 }
 
-/// The webhook's own headers, as the caller may see them.
-fn headers(webhook: &Webhook, api: &Api, caller: &KeyHolder) -> BTreeMap<String, String> {
-    let mut headers = api.vault.open_headers(webhook.id, &webhook.sealed_headers).unwrap_or_else(|error| {
-        tracing::error!(webhook = %webhook.id, %error, "a webhook is shown without its headers");
-        BTreeMap::new()
-    });
-    if caller.role < Role::Editor {
-        headers.values_mut().for_each(|value| HIDDEN.clone_into(value));
-    }
-    headers
-}
-
 impl WebhookView {
     /// The webhook, as the caller may see it.
     fn of(webhook: Webhook, api: &Api, caller: &KeyHolder) -> Self {
         Self {
-            headers: headers(&webhook, api, caller),
+            headers: api.shown_headers(&webhook, caller),
             id: webhook.id.0,
             number: webhook.number,
             status: webhook.status(),

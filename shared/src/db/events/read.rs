@@ -357,7 +357,7 @@ fn read_place(row: &Row, day: Date) -> EventPlace {
     EventPlace { day, received_at: row.get("received_at"), source: row.get("source"), id: row.get("id") }
 }
 
-fn read_stored(row: &Row) -> StoredEvent {
+pub(super) fn read_stored(row: &Row) -> StoredEvent {
     StoredEvent {
         place: read_place(row, row.get("day")),
         payload: row.get("payload"),

@@ -207,6 +207,23 @@ impl Database {
         Ok(deleted > 0)
     }
 
+    /// Deletes all of an organization's webhooks of these formats, and answers which they were.
+    pub async fn delete_webhooks_in(
+        &self,
+        organization: OrganizationId,
+        formats: &[Format],
+    ) -> Result<Vec<WebhookId>, DbError> {
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(
+                "DELETE FROM webhooks WHERE organization_id = $1 AND format = ANY($2) RETURNING id",
+            )
+            .await?;
+        let formats: Vec<_> = formats.iter().map(|format| format.as_str()).collect();
+        let rows = connection.query(&statement, &[&organization.0, &formats]).await?;
+        Ok(rows.iter().map(|row| WebhookId(row.get("id"))).collect())
+    }
+
     /// The newest secret of each of these webhooks, still sealed.
     pub async fn newest_secrets(&self, webhooks: &[WebhookId]) -> Result<Vec<(WebhookId, Vec<u8>)>, DbError> {
         let connection = self.connection().await?;

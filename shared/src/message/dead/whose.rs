@@ -85,7 +85,7 @@ mod tests {
             first: (exchange.to_owned(), "a.b".to_owned()),
             first_headers: headers.map(str::to_owned),
             died_at: None,
-            redrive: false,
+            redrive_unasked: false,
         }
     }
 
