@@ -4,6 +4,7 @@
 //!
 //! Fails when what it shows does not happen in time.
 
+mod plans;
 mod show;
 mod stack;
 

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use cuewire::catalogue;
-use cuewire::webhook::Pattern;
 use cuewire_tests::amqp::{Amqp, Raw};
-use cuewire_tests::{Answer, Client, Receiver, Request, verify};
+use cuewire_tests::{Answer, Client, Receiver, Request};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::plans::{Plan, Signature, plans};
 use crate::stack::{Stack, ask};
 
 /// The retries take three seconds; the rest is for machines that are busy.
@@ -24,74 +24,11 @@ const SAMPLES: [&str; 7] = [
     "recordings.completed",
     "encoding.finished",
     "assets.update",
-    "stream.status_change",
+    "input.status_change",
     "video.process_succeeded",
     "feeds.started",
     "media.errored",
 ];
-
-/// The webhooks: path, event types, and what else is special about each.
-fn plans() -> [Plan; 8] {
-    let plan = |path, about, types, more| Plan { path, about, types, more };
-    let quick = |delays: &[&str]| json!({ "retry_schedule": delays });
-    [
-        plan("/all", "every event", &[][..], json!({})),
-        plan("/millicast", "recordings and media", &["recordings.*", "media.*"], json!({})),
-        plan("/aioz", "encoding", &["encoding.*"], json!({"signature": "v1a"})),
-        plan(
-            "/iconik",
-            "updated assets, by a filter",
-            &["assets.*"],
-            json!({"filter": "operation = \"update\""}),
-        ),
-        plan("/quortex", "as CloudEvents", &["*.status_change"], json!({"format": "cloudevents"})),
-        plan("/omegastream", "videos", &["video.*"], json!({"headers": {"x-team": "vod"}})),
-        plan("/flaky", "fails twice, then takes it", &["feeds.started"], quick(&["1s", "2s"])),
-        plan("/broken", "always fails", &["media.errored"], quick(&["1s"])),
-    ]
-}
-
-struct Plan {
-    path: &'static str,
-    about: &'static str,
-    types: &'static [&'static str],
-    more: Value,
-}
-
-impl Plan {
-    /// How often it is called for an event of this type until that is delivered or dead. (The one filter
-    /// among the plans takes the sample that there is.)
-    fn calls(&self, event_type: &str) -> usize {
-        let wants = |pattern: &&str| Pattern::parse(pattern).is_ok_and(|pattern| pattern.matches(event_type));
-        match self.path {
-            _ if !self.types.is_empty() && !self.types.iter().any(wants) => 0,
-            "/flaky" => 3,
-            "/broken" => 2,
-            _ => 1,
-        }
-    }
-}
-
-/// A receiver's way of telling that a delivery is from Cuewire.
-enum Verifier {
-    /// The secret that both sides know.
-    Shared(String),
-    /// The public key of a pair.
-    Public(String),
-}
-
-impl Verifier {
-    fn verdict(&self, request: &Request) -> String {
-        let (scheme, verified) = match self {
-            Self::Shared(secret) => ("v1", verify::v1(secret, request)),
-            Self::Public(key) => ("v1a", verify::v1a(key, request)),
-        };
-        match verified {
-            Ok(()) => format!("{scheme} yes"),
-            Err(error) => format!("{scheme} NO ({error})"),
-        }
-    }
-}
 
 /// The show under way.
 pub(crate) struct Show<'a> {
@@ -100,8 +37,11 @@ pub(crate) struct Show<'a> {
     key: String,
     organization: String,
     receiver: Receiver,
-    verifiers: HashMap<&'static str, Verifier>,
-    published: HashMap<String, Instant>,
+    plans: Vec<Plan>,
+    /// What each webhook's deliveries are verified with, by its path.
+    keys: HashMap<&'static str, String>,
+    /// When each sample was published, by its type.
+    published: HashMap<&'static str, Instant>,
     shown: usize,
     expected: usize,
     unverified: usize,
@@ -117,31 +57,20 @@ impl<'a> Show<'a> {
         let organization = text(&organization, "id")?;
         let path = format!("/v1/organizations/{organization}/api-keys");
         let body = json!({"name": "demo", "role": "admin"});
-        let key = text(&ask(&operator, Method::POST, &path, Some(&body)).await?, "key")?;
+        let made = ask(&operator, Method::POST, &path, Some(&body)).await?;
+        let (key, key_id) = (text(&made, "key")?, text(&made, "id")?);
         println!("   {organization}, and an admin's key for it");
 
         let receiver = Receiver::start(answer).await;
         println!("\n2. A receiver, as a customer would run it\n   {}", receiver.url("/"));
 
-        println!("\n3. Webhooks");
-        let admin = stack.api(&key);
-        let mut verifiers = HashMap::new();
-        for plan in plans() {
-            let mut webhook = json!({
-                "name": plan.path, "description": plan.about, "url": receiver.url(plan.path), "event_types": plan.types,
-            });
-            if let (Some(webhook), Some(more)) = (webhook.as_object_mut(), plan.more.as_object()) {
-                webhook.extend(more.clone());
-            }
-            let made = ask(&admin, Method::POST, "/v1/webhooks", Some(&webhook)).await?;
-            let verifier = match made.get("public_key").and_then(Value::as_str) {
-                Some(public) => Verifier::Public(public.to_owned()),
-                None => Verifier::Shared(text(&made, "secret")?),
-            };
-            verifiers.insert(plan.path, verifier);
-            let types = if plan.types.is_empty() { "*".to_owned() } else { plan.types.join(" ") };
-            println!("   {:<13} {:<28} {types}", plan.path, plan.about);
+        println!("\n3. Webhooks, some of them made as the platforms' own clients make theirs");
+        let (admin, plans) = (stack.api(&key), plans());
+        for plan in &plans {
+            plan.make(&admin, &key, &key_id, &receiver.url(plan.path)).await?;
+            println!("   {:<13} {:<38} {}", plan.path, plan.about, plan.takes.unwrap_or("*"));
         }
+        let keys = keys(&admin, &receiver, &plans).await?;
         tokio::time::sleep(IN_EFFECT_AFTER).await;
         let (published, shown, expected, unverified) = (HashMap::new(), 0, 0, 0);
         Ok(Self {
@@ -150,7 +79,8 @@ impl<'a> Show<'a> {
             key,
             organization,
             receiver,
-            verifiers,
+            plans,
+            keys,
             published,
             shown,
             expected,
@@ -166,12 +96,12 @@ impl<'a> Show<'a> {
             let entry =
                 catalogue::find(event_type).with_context(|| format!("the catalogue has no {event_type}"))?;
             let mut event: Value = serde_json::from_str(entry.sample.get())?;
-            let id = format!("demo-{}", uuid::Uuid::now_v7());
-            event["id"] = id.clone().into();
+            event["id"] = format!("demo-{}", uuid::Uuid::now_v7()).into();
             event["organization"] = self.organization.clone().into();
             println!("   {event_type:<24} {}", entry.description);
-            self.expected += plans().iter().map(|plan| plan.calls(event_type)).sum::<usize>();
-            self.published.insert(id, Instant::now());
+            let takers = self.plans.iter().filter(|plan| plan.takes.is_none_or(|taken| taken == event_type));
+            self.expected += takers.map(|plan| plan.calls).sum::<usize>();
+            self.published.insert(event_type, Instant::now());
             amqp.publish_raw(&Raw::event(&event))
                 .await
                 .with_context(|| format!("publishing {event_type}"))?;
@@ -209,15 +139,18 @@ impl<'a> Show<'a> {
     fn show_new(&mut self) {
         for request in self.receiver.requests().split_off(self.shown) {
             self.shown += 1;
+            let plan = self.plans.iter().find(|plan| plan.path == request.path);
             let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-            let event_type = body["type"].as_str().or(request.header("ce-type")).unwrap_or("(binary)");
-            let published = body["id"].as_str().and_then(|id| self.published.get(id));
-            let since = published.map_or_else(String::new, |at| {
+            let event_type = plan.and_then(|plan| plan.takes).or(body["type"].as_str()).unwrap_or_default();
+            let since = self.published.get(event_type).map_or_else(String::new, |at| {
                 format!("{:.1} ms", (request.at - *at).as_secs_f64() * 1_000.0)
             });
-            let verdict = self.verifiers.get(request.path.as_str()).map(|it| it.verdict(&request));
-            let verdict = verdict.unwrap_or_else(|| "unknown webhook".to_owned());
-            self.unverified += usize::from(!verdict.ends_with(" yes"));
+            let key = self.keys.get(request.path.as_str()).map_or("", String::as_str);
+            let (verdict, is_well) = plan.map_or_else(
+                || ("unknown webhook".to_owned(), false),
+                |plan| plan.signature.verdict(key, &request),
+            );
+            self.unverified += usize::from(!is_well);
             println!(
                 "   {event_type:<24} {:<13} {:>8}  {verdict:<14} {since:>12}",
                 request.path, request.answered
@@ -274,14 +207,31 @@ Deliveries are shown below as they arrive. Ctrl-C ends everything."#
     }
 }
 
-/// The receiver's script: one path fails twice for each event, one always.
+/// What the deliveries of each webhook are verified with, read where all webhooks are shown: in the native API.
+async fn keys(
+    admin: &Client,
+    receiver: &Receiver,
+    plans: &[Plan],
+) -> anyhow::Result<HashMap<&'static str, String>> {
+    let webhooks = ask(admin, Method::GET, "/v1/webhooks?limit=100", None).await?;
+    let mut keys = HashMap::new();
+    for plan in plans {
+        let url = receiver.url(plan.path);
+        let webhook =
+            webhooks["data"].as_array().and_then(|all| all.iter().find(|it| it["url"] == url.as_str()));
+        let id =
+            text(webhook.with_context(|| format!("{} is not in the list of webhooks", plan.path))?, "id")?;
+        let secret = ask(admin, Method::GET, &format!("/v1/webhooks/{id}/secret"), None).await?;
+        let key = if matches!(plan.signature, Signature::V1a) { "public_key" } else { "secret" };
+        keys.insert(plan.path, text(&secret, key)?);
+    }
+    Ok(keys)
+}
+
+/// The receiver's script.
 fn answer(request: &Request, before: &[Request]) -> Answer {
     let seen = before.iter().filter(|it| it.path == request.path && same_delivery(it, request)).count();
-    match request.path.as_str() {
-        "/flaky" if seen < 2 => Answer::status(503),
-        "/broken" => Answer::status(500).body("out of order"),
-        _ => Answer::status(200),
-    }
+    Plan::answer(&request.path, seen)
 }
 
 fn same_delivery(one: &Request, other: &Request) -> bool {
