@@ -225,6 +225,34 @@ fn an_event_that_was_tried_often_is_listed_once_with_its_last_answer() {
 }
 
 #[test]
+fn an_endpoint_lists_the_last_hundred_events() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        let api = &organization.admin;
+        let made =
+            create(api, &json!({"url": receiver.url("/"), "events": ["video.deleted", "video.uploaded"]}))
+                .await;
+        organization.in_effect().await;
+        let amqp = system.amqp().await;
+        for _ in 0..100 {
+            amqp.publish(&organization.event("video.deleted")).await;
+        }
+        let _ = receiver.wait_for(100).await;
+        amqp.publish(&organization.event("video.uploaded")).await;
+        let _ = sent(api, &made, "video.uploaded").await;
+        let events = until("as many are listed as there may be", async || {
+            let events = call(api, &format!("GET {AT}/{}", id(&made)), "").await.expect(200);
+            let events = events.as_array().unwrap().clone();
+            (events.len() == 100).then_some(events)
+        })
+        .await;
+        assert_eq!(events[0]["type"], "video.uploaded");
+        assert!(events[1..].iter().all(|event| event["type"] == "video.deleted"));
+    });
+}
+
+#[test]
 fn an_omegastream_endpoint_without_events_receives_nothing() {
     test(async |system| {
         let receiver = Receiver::healthy().await;

@@ -260,7 +260,7 @@ async fn event(
     let logged = api.database.event(caller.organization, id, Some(source)).await?;
     let event = match logged {
         Some(logged) => Event::from_json(&logged.payload.into()).ok(),
-        None => sent_sample(&webhook, source, id, &attempt.event_type).map(|it| Event { time: None, ..it }),
+        None => sent_sample(&webhook, source, id, &attempt.event_type),
     };
     let time = event.as_ref().and_then(Event::timestamp);
     let data = event.as_ref().and_then(data_of);
