@@ -61,7 +61,9 @@ fn an_omegastream_endpoint_lives_as_the_platforms_pages_tell() {
         let url = receiver.url("/webhook");
         let made = api
             .raw(&format!(
-                "GET /platforms/omegastream/company/client/webhooks HTTP/1.1\nAuthorization: Bearer {key}\nContent-Type: application/json\n\n{{\"url\":\"{url}\",\"events\":[\"video.process_failed\"]}}"
+                "GET /platforms/omegastream/company/client/webhooks HTTP/1.1\n\
+                 Authorization: Bearer {key}\nContent-Type: application/json\n\n\
+                 {{\"url\":\"{url}\",\"events\":[\"video.process_failed\"]}}"
             ))
             .await
             .expect(200);
@@ -135,7 +137,8 @@ fn omegastreams_three_paths_lead_to_the_same() {
             assert_eq!(made["coid"], organization.id, "an organization without another name");
             let by_get = api
                 .raw(&format!(
-                    "GET {at} HTTP/1.1\nAuthorization: Bearer {key}\nContent-Type: application/json\nTransfer-Encoding: chunked\n\n{new}"
+                    "GET {at} HTTP/1.1\nAuthorization: Bearer {key}\nContent-Type: application/json\n\
+                     Transfer-Encoding: chunked\n\n{new}"
                 ))
                 .await
                 .expect(200);

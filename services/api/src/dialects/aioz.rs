@@ -60,7 +60,8 @@ const CHOICES: [Choice; 5] =
 /// What a client writes of a webhook; null is as good as nothing.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
-#[schema(as = AiozWebhookFields, example = json!({"url": "https://example.com/hooks", "encoding_finished": true}))]
+#[schema(as = AiozWebhookFields,
+    example = json!({"url": "https://example.com/hooks", "encoding_finished": true}))]
 struct Fields {
     name: Option<String>,
     /// Required, in a change too.
