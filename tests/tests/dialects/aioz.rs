@@ -315,6 +315,29 @@ fn aioz_flags_choose_the_types_and_none_of_them_is_no_event_at_all() {
 }
 
 #[test]
+fn an_aioz_webhook_whose_receiver_is_gone_comes_back_with_another_url() {
+    test(async |system| {
+        let receiver = Receiver::answering([Answer::status(410)]).await;
+        let organization = system.organization().await;
+        let api = &organization.admin;
+        let made = create(api, &json!({"url": receiver.url("/"), "encoding_finished": true})).await;
+        let native = format!("/v1/webhooks/{}", made["id"].as_str().unwrap());
+        let enabled = async || api.get(&native).await.expect(200)["enabled"].as_bool().unwrap();
+        organization.in_effect().await;
+        system.amqp().await.publish(&media(&organization, "encoding.finished")).await;
+        until("the webhook is disabled", async || (!enabled().await).then_some(())).await;
+        let patch = format!("PATCH {}", at(&made));
+        done(call(api, &patch, &json!({"url": receiver.url("/")}).to_string()).await);
+        assert!(!enabled().await, "the same receiver");
+        done(call(api, &patch, &json!({"url": receiver.url("/moved")}).to_string()).await);
+        assert!(enabled().await);
+        let _ = api.patch(&native, &json!({"enabled": false})).await.expect(200);
+        done(call(api, &patch, &json!({"url": receiver.url("/again")}).to_string()).await);
+        assert!(!enabled().await, "disabled by hand");
+    });
+}
+
+#[test]
 fn a_native_webhook_keeps_what_aioz_has_no_word_for() {
     test(async |system| {
         let organization = system.organization().await;
