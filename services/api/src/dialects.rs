@@ -8,6 +8,7 @@
 //! The same resource answers with a slash at the end of its path and without one, without a redirect.
 
 mod aioz;
+mod exact_types;
 mod failures;
 mod iconik;
 mod kinds;

@@ -82,15 +82,19 @@ fn an_aioz_webhook_lives_as_the_platforms_documentation_tells() {
         let url = receiver.url("/hook");
         let made = success(
             api.raw(&format!(
-                "POST /platforms/aioz/api/webhooks HTTP/1.1\nAccept: application/json\nAuthorization: Bearer {key}\nContent-Type: application/json\n\n{{\"encoding_finished\":true,\"encoding_started\":true,\"file_received\":true,\"name\":\"Test Webhook\",\"url\":\"{url}\"}}\n"
+                "POST /platforms/aioz/api/webhooks HTTP/1.1\n\
+                 Accept: application/json\nAuthorization: Bearer {key}\nContent-Type: application/json\n\n\
+                 {{\"encoding_finished\":true,\"encoding_started\":true,\"file_received\":true,\
+                 \"name\":\"Test Webhook\",\"url\":\"{url}\"}}\n"
             ))
             .await,
             201,
-        )["webhook"].clone();
+        )["webhook"]
+            .clone();
         let expected = json!({
             "id": made["id"], "user_id": "aioz-user", "name": "Test Webhook", "url": url, "file_received": true,
-            "encoding_started": true, "partial_finished": false, "encoding_finished": true, "encoding_failed": false,
-            "created_at": made["created_at"], "updated_at": made["updated_at"], "last_triggered_at": null,
+            "encoding_started": true, "partial_finished": false, "encoding_finished": true,
+            "encoding_failed": false, "created_at": made["created_at"], "updated_at": made["updated_at"], "last_triggered_at": null,
         });
         assert_eq!(made, expected);
         for time in ["created_at", "updated_at"] {
@@ -201,7 +205,8 @@ fn an_aioz_body_may_be_a_form_and_may_come_in_chunks() {
             api.raw(&format!("{line} HTTP/1.1\nAuthorization: Bearer {key}\n{head}\n\n{body}")).await
         };
         let form = "Content-Type: application/x-www-form-urlencoded";
-        let body = "name=true&url=http%3A%2F%2F127.0.0.1%3A9%2Fa%3Fb%3Dc+d&encoding_finished=True&encoding_failed=false&partial_finished=&unknown=1";
+        let body = "name=true&url=http%3A%2F%2F127.0.0.1%3A9%2Fa%3Fb%3Dc+d&encoding_finished=True\
+                    &encoding_failed=false&partial_finished=&unknown=1";
         let made = success(send(&format!("POST {AT}/"), &format!("{form}; charset=utf-8"), body).await, 201)
             ["webhook"]
             .clone();
@@ -306,6 +311,29 @@ fn aioz_flags_choose_the_types_and_none_of_them_is_no_event_at_all() {
             fail(call(api, &format!("POST {AT}/check/{}", made["id"].as_str().unwrap()), "").await, 400);
         assert!(refused.contains("no event is enabled"), "{refused}");
         assert_eq!(receiver.wait_for(2).await.len(), 2);
+    });
+}
+
+#[test]
+fn an_aioz_webhook_whose_receiver_is_gone_comes_back_with_another_url() {
+    test(async |system| {
+        let receiver = Receiver::answering([Answer::status(410)]).await;
+        let organization = system.organization().await;
+        let api = &organization.admin;
+        let made = create(api, &json!({"url": receiver.url("/"), "encoding_finished": true})).await;
+        let native = format!("/v1/webhooks/{}", made["id"].as_str().unwrap());
+        let enabled = async || api.get(&native).await.expect(200)["enabled"].as_bool().unwrap();
+        organization.in_effect().await;
+        system.amqp().await.publish(&media(&organization, "encoding.finished")).await;
+        until("the webhook is disabled", async || (!enabled().await).then_some(())).await;
+        let patch = format!("PATCH {}", at(&made));
+        done(call(api, &patch, &json!({"url": receiver.url("/")}).to_string()).await);
+        assert!(!enabled().await, "the same receiver");
+        done(call(api, &patch, &json!({"url": receiver.url("/moved")}).to_string()).await);
+        assert!(enabled().await);
+        let _ = api.patch(&native, &json!({"enabled": false})).await.expect(200);
+        done(call(api, &patch, &json!({"url": receiver.url("/again")}).to_string()).await);
+        assert!(!enabled().await, "disabled by hand");
     });
 }
 

@@ -61,7 +61,9 @@ fn an_omegastream_endpoint_lives_as_the_platforms_pages_tell() {
         let url = receiver.url("/webhook");
         let made = api
             .raw(&format!(
-                "GET /platforms/omegastream/company/client/webhooks HTTP/1.1\nAuthorization: Bearer {key}\nContent-Type: application/json\n\n{{\"url\":\"{url}\",\"events\":[\"video.process_failed\"]}}"
+                "GET /platforms/omegastream/company/client/webhooks HTTP/1.1\n\
+                 Authorization: Bearer {key}\nContent-Type: application/json\n\n\
+                 {{\"url\":\"{url}\",\"events\":[\"video.process_failed\"]}}"
             ))
             .await
             .expect(200);
@@ -135,7 +137,8 @@ fn omegastreams_three_paths_lead_to_the_same() {
             assert_eq!(made["coid"], organization.id, "an organization without another name");
             let by_get = api
                 .raw(&format!(
-                    "GET {at} HTTP/1.1\nAuthorization: Bearer {key}\nContent-Type: application/json\nTransfer-Encoding: chunked\n\n{new}"
+                    "GET {at} HTTP/1.1\nAuthorization: Bearer {key}\nContent-Type: application/json\n\
+                     Transfer-Encoding: chunked\n\n{new}"
                 ))
                 .await
                 .expect(200);
@@ -221,6 +224,34 @@ fn an_event_that_was_tried_often_is_listed_once_with_its_last_answer() {
         assert_eq!(events[0]["created"], 1_769_851_800, "the event's own time");
         let path = format!("{AT}/{}/events/{}", id(&endpoint), id(&events[0]));
         assert_eq!(call(api, &format!("GET {path}"), "").await.expect(200)["response"]["status_code"], 200);
+    });
+}
+
+#[test]
+fn an_endpoint_lists_the_last_hundred_events() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        let api = &organization.admin;
+        let made =
+            create(api, &json!({"url": receiver.url("/"), "events": ["video.deleted", "video.uploaded"]}))
+                .await;
+        organization.in_effect().await;
+        let amqp = system.amqp().await;
+        for _ in 0..100 {
+            amqp.publish(&organization.event("video.deleted")).await;
+        }
+        let _ = receiver.wait_for(100).await;
+        amqp.publish(&organization.event("video.uploaded")).await;
+        let _ = sent(api, &made, "video.uploaded").await;
+        let events = until("as many are listed as there may be", async || {
+            let events = call(api, &format!("GET {AT}/{}", id(&made)), "").await.expect(200);
+            let events = events.as_array().unwrap().clone();
+            (events.len() == 100).then_some(events)
+        })
+        .await;
+        assert_eq!(events[0]["type"], "video.uploaded");
+        assert!(events[1..].iter().all(|event| event["type"] == "video.deleted"));
     });
 }
 

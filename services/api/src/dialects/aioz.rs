@@ -4,8 +4,8 @@
 //! SDKs' own tests expect it. Ours, where they are silent: a list is ordered by `created_at` unless it says
 //! otherwise, `search` finds any part of a name and no matter the case, a filter that is false finds the
 //! webhooks without that event, `user_id` is the organization, `last_triggered_at` is when the newest attempt
-//! on record began and null before the first, and a check answers with success whatever the receiver says,
-//! which its message tells.
+//! on record began and null before the first, another `url` enables a webhook again that was disabled because
+//! its receiver was gone, and a check answers with success whatever the receiver says, which its message tells.
 
 use axum::Json as Answer;
 use axum::extract::State;
@@ -60,7 +60,8 @@ const CHOICES: [Choice; 5] =
 /// What a client writes of a webhook; null is as good as nothing.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
-#[schema(as = AiozWebhookFields, example = json!({"url": "https://example.com/hooks", "encoding_finished": true}))]
+#[schema(as = AiozWebhookFields,
+    example = json!({"url": "https://example.com/hooks", "encoding_finished": true}))]
 struct Fields {
     name: Option<String>,
     /// Required, in a change too.
@@ -248,7 +249,15 @@ async fn update(
 ) -> Result<Answer<Done>, Problem> {
     // First whether there is one: so the answer for another's webhook does not depend on the body.
     find(&api, &caller, id).await?;
-    api.change_webhook(&caller, id, |webhook| changed.over(Selection::of(webhook))).await?;
+    let edit = |webhook: &Webhook| {
+        let mut fields = changed.over(Selection::of(webhook))?;
+        // The platform knows no disabled webhooks: one whose receiver was gone has no other way back.
+        if webhook.disabled_reason.is_some() && changed.url.as_ref() != Some(&webhook.url) {
+            fields.enabled = Some(Some(true));
+        }
+        Ok(fields)
+    };
+    api.change_webhook(&caller, id, edit).await?;
     Ok(done("the webhook was updated"))
 }
 

@@ -4,10 +4,10 @@
 //! first is in the document. A webhook is made by POST or, as the pages have it, by GET with a body.
 //!
 //! Ours, where the pages are silent: errors are `{"message":…}`, validation's are 400; in a change what is left
-//! out stays, and an empty `description` is none; `events` takes exact types of any name, and shows a native
-//! pattern as the platform's types that it matches, or as it is where it matches none; ids are the first 24
-//! digits of Cuewire's own; an event is listed from its first attempt on, the last 100 that were sent, the newest
-//! attempt first, and is shown with its data for as long as the log has it.
+//! out stays, and an empty `description` is none; `events` takes exact types of any name, and shows native
+//! patterns as the platform's types; ids are the first 24 digits of Cuewire's own; an event is listed from its
+//! first attempt on, the last 100 that were sent, the newest attempt first, and is shown with its data for as
+//! long as the log has it.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -21,7 +21,7 @@ use cuewire::db::attempts::AttemptPlace;
 use cuewire::delivery::{Attempt, Outcome, State as DeliveryState};
 use cuewire::event::{Data, Event, EventType, raw_json};
 use cuewire::formats::Format;
-use cuewire::webhook::{MAX_EVENT_TYPES, Pattern, Webhook};
+use cuewire::webhook::{MAX_EVENT_TYPES, Webhook};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::selection::Selection;
-use super::{Dialect, micros, tenant};
+use super::{Dialect, exact_types, micros, tenant};
 use crate::Api;
 use crate::auth::{Credentials, Editor, Viewer};
 use crate::error::Problem;
@@ -260,7 +260,7 @@ async fn event(
     let logged = api.database.event(caller.organization, id, Some(source)).await?;
     let event = match logged {
         Some(logged) => Event::from_json(&logged.payload.into()).ok(),
-        None => sent_sample(&webhook, source, id, &attempt.event_type).map(|it| Event { time: None, ..it }),
+        None => sent_sample(&webhook, source, id, &attempt.event_type),
     };
     let time = event.as_ref().and_then(Event::timestamp);
     let data = event.as_ref().and_then(data_of);
@@ -296,7 +296,9 @@ impl Fields {
     /// As changes of a webhook that selects these events so far.
     fn over(&self, mut selection: Selection) -> Result<WebhookFields, Problem> {
         if let Some(events) = &self.events {
-            choose(&mut selection, events)?;
+            let known = known();
+            check(events, &exact_types::shown(&selection, &known))?;
+            exact_types::choose(&mut selection, &known, events);
         }
         let description = self.description.clone().map(|text| Some(text).filter(|text| !text.is_empty()));
         let mut fields =
@@ -304,37 +306,6 @@ impl Fields {
         selection.write_to(&mut fields);
         Ok(fields)
     }
-}
-
-/// The types that a webhook takes, a pattern as the platform's types that it matches.
-fn shown(patterns: &[String]) -> Vec<String> {
-    let mut types = Vec::new();
-    patterns.iter().flat_map(|pattern| matched(pattern)).for_each(|it| push_new(&mut types, it));
-    types
-}
-
-/// Takes these types from now on. A pattern of which they leave nothing out stays as it was written.
-fn choose(selection: &mut Selection, events: &[String]) -> Result<(), Problem> {
-    let patterns = patterns(selection);
-    let shown = shown(&patterns);
-    check(events, &shown)?;
-    if events == shown {
-        return Ok(());
-    }
-    let stays = |pattern: &&String| matched(pattern).iter().all(|event_type| events.contains(event_type));
-    let kept: Vec<_> = patterns.iter().filter(stays).collect();
-    let mut types = Vec::new();
-    for event_type in events {
-        let mut patterns = kept.iter().filter(|pattern| matched(pattern).contains(event_type)).peekable();
-        if patterns.peek().is_none() {
-            push_new(&mut types, event_type.clone());
-        }
-        patterns.for_each(|pattern| push_new(&mut types, (*pattern).clone()));
-    }
-    if types != patterns {
-        selection.set_types(Some(types));
-    }
-    Ok(())
 }
 
 /// Whether they are types, or what was shown to the client as one.
@@ -350,24 +321,10 @@ fn check(events: &[String], shown: &[String]) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The patterns of a selection; all types are `*`.
-fn patterns(selection: &Selection) -> Vec<String> {
-    selection.types().map_or_else(|| vec![Pattern::any().as_str().to_owned()], <[String]>::to_vec)
-}
-
-/// The platform's types that a pattern matches; what matches none of them stands for itself.
-fn matched(pattern: &str) -> Vec<String> {
+/// The platform's types.
+fn known() -> Vec<&'static str> {
     let own = catalogue::all().iter().filter(|entry| entry.platform == Format::Omegastream.as_str());
-    let parsed = Pattern::parse(pattern).ok();
-    let matches = |name: &str| parsed.as_ref().is_some_and(|it| it.matches(name));
-    let types: Vec<_> = own.filter(|it| matches(&it.name)).map(|it| it.name.clone()).collect();
-    if types.is_empty() { vec![pattern.to_owned()] } else { types }
-}
-
-fn push_new(types: &mut Vec<String>, event_type: String) {
-    if !types.contains(&event_type) {
-        types.push(event_type);
-    }
+    own.map(|entry| entry.name.as_str()).collect()
 }
 
 impl Endpoint {
@@ -379,7 +336,7 @@ impl Endpoint {
             coid: tenant(caller),
             url: webhook.url.clone(),
             description: webhook.description.clone(),
-            events: shown(&patterns(&Selection::of(webhook))),
+            events: exact_types::shown(&Selection::of(webhook), &known()),
             active: webhook.enabled,
         }
     }
