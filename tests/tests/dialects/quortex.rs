@@ -482,7 +482,7 @@ fn quortex_requests_that_are_not_as_they_must_be_are_answered_in_its_envelope() 
         let made = quortex.with_headers(post.trim_end_matches('/'), chunked, &body).await.expect(201);
         assert_eq!(made["pool_uuid"], "a\"b\\");
         assert_eq!(made.as_object().unwrap().len(), 5, "{made}");
-        let longest = json!({"name": "ü".repeat(100), "application": "ü".repeat(128)});
+        let longest = json!({"name": "\u{1F525}".repeat(100), "application": "ü".repeat(128)});
         assert_eq!(quortex.update("PATCH", &made, &longest).await["name"], longest["name"]);
         let partial = json!({"name": "m"}).to_string();
         assert!(
