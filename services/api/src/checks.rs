@@ -2,8 +2,8 @@
 
 use crate::error::{FieldError, Problem};
 
-/// A person's name for something.
-pub(crate) const MAX_NAME_BYTES: usize = 200;
+/// A person's name for something: a hundred characters of any script, as a platform promises.
+pub(crate) const MAX_NAME_BYTES: usize = 400;
 
 /// The faults found so far.
 #[derive(Debug, Default)]

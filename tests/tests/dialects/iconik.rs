@@ -327,7 +327,21 @@ fn iconik_requests_that_are_not_as_they_must_be_are_answered_in_its_envelope() {
         assert_eq!(read.expect(200), made);
         let refused = iconik.call(&format!("PUT {}", at(&made)), r#"{"query":"x"}"#).await;
         assert!(field_error(refused, "query").contains("at position 2"));
-        assert_eq!(iconik.update(&made, &json!({})).await["url"], made["url"]);
+        let made = iconik.update(&made, &json!({})).await;
+        assert_eq!(made["url"], "http://1.1.1.1/");
+
+        let second = iconik.create(&json!({"event_type": "assets", "url": "http://1.1.1.1/"})).await;
+        for (query, expected) in [
+            ("", vec![&made, &second]),
+            ("?page=1", vec![&made, &second]),
+            ("?page=2", vec![]),
+            ("?per_page=1", vec![&made]),
+            ("?per_page=1&page=2", vec![&second]),
+            ("?per_page=2&page=2", vec![]),
+        ] {
+            let list = iconik.call(&format!("GET {WEBHOOKS}{query}"), "").await.expect(200);
+            assert_eq!(list, json!({"objects": expected}), "{query}");
+        }
 
         for id in ["7", "x", "%00", "00000000-0000-0000-0000-000000000000"] {
             error(iconik.call(&format!("GET {WEBHOOKS}{id}/"), "").await, 404);

@@ -10,6 +10,9 @@ mod millicast;
 mod omegastream;
 mod quortex;
 
+use std::collections::BTreeSet;
+
+use cuewire_tests::system::test;
 use cuewire_tests::{Organization, event, until};
 use serde_json::Value;
 
@@ -23,4 +26,44 @@ async fn taken_by(organization: &Organization<'_>, event: &Value) -> Vec<String>
         Some(deliveries.iter().map(|it| it["webhook_id"].as_str().unwrap().to_owned()).collect())
     })
     .await
+}
+
+/// Every `$ref` of a document.
+fn references<'a>(of: &'a Value, found: &mut BTreeSet<&'a str>) {
+    match of {
+        Value::Object(members) => {
+            found.extend(members.get("$ref").and_then(Value::as_str));
+            members.values().for_each(|member| references(member, found));
+        }
+        Value::Array(elements) => elements.iter().for_each(|element| references(element, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_document_describes_every_dialect_and_all_that_it_refers_to() {
+    test(async |system| {
+        let document = system.operator().get("/openapi.json").await.expect(200);
+        let mut found = BTreeSet::new();
+        references(&document, &mut found);
+        for reference in found {
+            let named = document.pointer(reference.trim_start_matches('#'));
+            assert!(named.is_some(), "{reference} leads nowhere");
+        }
+        let mut ids = BTreeSet::new();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            let platform = path.strip_prefix("/platforms/").and_then(|rest| rest.split('/').next());
+            for operation in operations.as_object().unwrap().values() {
+                let id = operation["operationId"].as_str().unwrap();
+                let own = platform.is_none_or(|name| id.starts_with(&format!("{name}_")));
+                assert!(own, "{path}: {id}");
+                let tag = operation["tags"][0].as_str().unwrap();
+                assert_eq!(tag.starts_with("Platform: "), platform.is_some(), "{path}: {tag}");
+                assert!(platform.is_none() || ids.insert(id.to_owned()), "{id} is there twice");
+            }
+        }
+        for name in ["iconik", "millicast", "quortex"] {
+            assert!(ids.iter().any(|id| id.starts_with(name)), "{name}");
+        }
+    });
 }

@@ -392,6 +392,43 @@ fn the_quortex_event_log_holds_what_carries_an_application() {
 }
 
 #[test]
+fn the_quortex_event_log_goes_back_a_bounded_way() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let quortex = Quortex::of(&organization.admin).await;
+        let log = async |count: i32, bytes: i32| {
+            let database = system.database().await;
+            database.execute("DELETE FROM events", &[]).await.unwrap();
+            let statement = "
+                INSERT INTO events (day, organization_id, source, id, type, category, received_at, payload, webhooks)
+                SELECT current_date, $1::text::uuid, 's', number::text, 'input.update', 'input',
+                       now() - number * interval '1 second',
+                       convert_to(jsonb_build_object('id', number::text, 'source', 's', 'type', 'input.update',
+                           'application', 'play', 'message', number::text, 'data', repeat('x', $3))::text, 'UTF8'),
+                       '{}'
+                FROM generate_series(1, $2) AS number";
+            database.execute(statement, &[&organization.id, &count, &bytes]).await.unwrap();
+        };
+        // In several reads, of which none ends with the rows or bytes that it may have.
+        log(9_999, 1).await;
+        let last = quortex.get(&format!("{EVENTS}?page=10&page_size=1000")).await;
+        assert_eq!(last["count"], 9_999);
+        let messages: Vec<_> =
+            last["results"].as_array().unwrap().iter().map(|it| it["message"].clone()).collect();
+        let expected: Vec<_> = (9_001..=9_999).map(|number| json!(number.to_string())).collect();
+        assert_eq!(messages, expected);
+        log(10_001, 1).await;
+        assert_eq!(quortex.get(&format!("{EVENTS}?page_size=1")).await["count"], 10_000);
+        log(200, 255 * 1024).await;
+        let count = quortex.get(EVENTS).await["count"].as_u64().unwrap();
+        assert_eq!(
+            count, 129,
+            "32 MiB of events a little larger than 255 KiB, the last of which goes beyond"
+        );
+    });
+}
+
+#[test]
 fn quortex_requests_that_are_not_as_they_must_be_are_answered_in_its_envelope() {
     test(async |system| {
         let organization = system.organization().await;
@@ -445,7 +482,7 @@ fn quortex_requests_that_are_not_as_they_must_be_are_answered_in_its_envelope() 
         let made = quortex.with_headers(post.trim_end_matches('/'), chunked, &body).await.expect(201);
         assert_eq!(made["pool_uuid"], "a\"b\\");
         assert_eq!(made.as_object().unwrap().len(), 5, "{made}");
-        let longest = json!({"name": "ü".repeat(100), "application": "ü".repeat(128)});
+        let longest = json!({"name": "\u{1F525}".repeat(100), "application": "ü".repeat(128)});
         assert_eq!(quortex.update("PATCH", &made, &longest).await["name"], longest["name"]);
         let partial = json!({"name": "m"}).to_string();
         assert!(

@@ -1,4 +1,4 @@
-//! Two organizations that cannot see each other, on every route that the API says it has.
+//! Two organizations that cannot see each other, on every native route that the API says it has.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -22,7 +22,9 @@ struct Route {
 async fn routes(api: &Client) -> Vec<Route> {
     let document = api.with_key(None).get("/openapi.json").await.expect(200);
     let mut routes = Vec::new();
-    for (path, operations) in document["paths"].as_object().unwrap() {
+    // Keys and ids have other forms in the dialects, whose own tests try another organization's of each.
+    let native = |path: &str| !path.starts_with("/platforms/");
+    for (path, operations) in document["paths"].as_object().unwrap().iter().filter(|(path, _)| native(path)) {
         for (method, operation) in operations.as_object().unwrap() {
             let Ok(method) = method.to_uppercase().parse::<Method>() else { continue };
             if !matches!(method.as_str(), "GET" | "POST" | "PATCH" | "PUT" | "DELETE") {

@@ -2,8 +2,9 @@
 //!
 //! From the platform's API reference. Ours, where that is silent: errors are `{"detail":"…"}`, and a body that
 //! is malformed is 404 at a change as it is at creation; an unset filter is absent, and null or empty text
-//! unsets one; `category` may be an array, and an empty one takes nothing; a page that does not exist is 404,
-//! and a `page_size` that is no number of entries is as good as none.
+//! unsets one; `category` may be an array, and an empty one takes nothing; a webhook of a chat format is one of
+//! the platform's type of that name, wherever it was made, and goes with the others when all are deleted; a page
+//! that does not exist is 404, and a `page_size` that is no number of entries is as good as none.
 
 mod log;
 mod pages;

@@ -1,12 +1,11 @@
 //! Reading the newest of the event log whole, for what only the events themselves tell.
 
-use time::Duration;
+use time::{Date, Duration};
 
 use super::read::{EventPlace, StoredEvent, read_stored};
 use crate::db::partitions::today;
 use crate::db::{Database, DbError};
 use crate::ids::OrganizationId;
-use time::Date;
 
 /// How far back is read, in events.
 const MAX_ROWS: usize = 10_000;
@@ -17,8 +16,8 @@ const ROWS_AT_A_TIME: usize = 1_000;
 const BYTES_AT_A_TIME: usize = 4 * 1024 * 1024;
 
 impl Database {
-    /// Shows `look` an organization's newest events, the newest first: at most 10,000 of them, and at most
-    /// 32 MiB.
+    /// Shows `look` an organization's newest events, the newest first: at most 10,000 of them, and none more
+    /// once they are 32 MiB.
     pub async fn newest_events(
         &self,
         organization: OrganizationId,
@@ -29,7 +28,8 @@ impl Database {
         for day in self.partition_days("events", today() + Duration::days(1), Date::MIN).await? {
             let mut after = None;
             loop {
-                let events = self.events_before(organization, day, after.as_ref(), rows_left).await?;
+                let limits = (rows_left.min(ROWS_AT_A_TIME), bytes_left.min(BYTES_AT_A_TIME));
+                let events = self.events_before(organization, day, after.as_ref(), limits).await?;
                 let Some(last) = events.last() else { break };
                 after = Some(last.place.clone());
                 for event in events {
@@ -45,13 +45,14 @@ impl Database {
         Ok(())
     }
 
-    /// The newest events of a day before a place, within what is in memory at a time; none: there are no more.
+    /// The newest events of a day before a place: so many, and none more once they are so many bytes. There are
+    /// none when the day has no more.
     async fn events_before(
         &self,
         organization: OrganizationId,
         day: Date,
         before: Option<&EventPlace>,
-        limit: usize,
+        (rows, bytes): (usize, usize),
     ) -> Result<Vec<StoredEvent>, DbError> {
         let connection = self.connection().await?;
         let statement = connection
@@ -76,18 +77,7 @@ impl Database {
             None => (None, None, None),
         };
         let rows = connection
-            .query(
-                &statement,
-                &[
-                    &day,
-                    &organization.0,
-                    &at,
-                    &source,
-                    &id,
-                    &(limit.min(ROWS_AT_A_TIME) as i64),
-                    &(BYTES_AT_A_TIME as i64),
-                ],
-            )
+            .query(&statement, &[&day, &organization.0, &at, &source, &id, &(rows as i64), &(bytes as i64)])
             .await?;
         Ok(rows.iter().map(read_stored).collect())
     }

@@ -104,7 +104,7 @@ impl Database {
         rows.iter().map(read_webhook).collect()
     }
 
-    /// An organization's webhooks of these formats, at most 10,000, in the order in which they were
+    /// An organization's webhooks of these formats, at most 10,000 of them, in the order in which they were
     /// made.
     pub async fn webhooks_in(
         &self,
