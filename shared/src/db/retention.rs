@@ -238,8 +238,9 @@ mod tests {
         scratch::test(async |scratch| {
             let rows = "
                 INSERT INTO organizations (id, name) VALUES (gen_random_uuid(), 'o');
-                INSERT INTO webhooks (id, organization_id, name, url, format, signature, max_in_flight, timeout_ms)
-                    SELECT gen_random_uuid(), id, '', '', '', 'v1', 1, 1 FROM organizations;
+                INSERT INTO webhooks
+                        (id, organization_id, name, url, format, headers, signature, max_in_flight, timeout_ms)
+                    SELECT gen_random_uuid(), id, '', '', '', '', 'v1', 1, 1 FROM organizations;
                 INSERT INTO secrets (id, webhook_id, sealed, expires_at)
                     SELECT gen_random_uuid(), id, '', expires_at
                     FROM webhooks, (VALUES (NULL), (now() - interval '25 h'), (now() - interval '23 h'),

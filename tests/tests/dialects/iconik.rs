@@ -284,7 +284,7 @@ fn iconik_requests_that_are_not_as_they_must_be_are_answered_in_its_envelope() {
             (r#"{"url":"http://1.1.1.1/"}"#.to_owned(), "event_type", "is missing"),
             (r#"{"event_type":"assets"}"#.to_owned(), "url", "is missing"),
             (r#"{"event_type":" ","url":"http://1.1.1.1/"}"#.to_owned(), "event_type", "is empty"),
-            (r#"{"event_type":7,"url":"http://1.1.1.1/"}"#.to_owned(), "event_type", "cannot be read"),
+            (r#"{"event_type":7,"url":"http://1.1.1.1/"}"#.to_owned(), "event_type", "is 7, and must be text"),
             (r#"{"event_type":"a","url":"ftp://1.1.1.1/"}"#.to_owned(), "url", "must be http or https"),
             (r#"{"event_type":"a","url":"http://10.0.0.1/"}"#.to_owned(), "url", "private or reserved"),
             (with(r#","query":"data.size>0 AND data.x=""#), "query", "at position 24"),
@@ -292,7 +292,7 @@ fn iconik_requests_that_are_not_as_they_must_be_are_answered_in_its_envelope() {
             (with(r#","status":"FAILING""#), "status", "can be set to ENABLED or DISABLED"),
             (with(r#","status":"DELETED""#), "status", "can be set to ENABLED or DISABLED"),
             (with(r#","headers":{"Host":"x"}"#), "headers", "belongs to the connection"),
-            (with(r#","headers":["Host"]"#), "headers", "cannot be read"),
+            (with(r#","headers":["Host"]"#), "headers", "and must be an object"),
             (with(r#","name":"a\u0000""#), "name", "control character"),
             ("[]".to_owned(), "body", "must be an object"),
         ] {

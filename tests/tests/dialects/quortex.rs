@@ -439,12 +439,12 @@ fn quortex_requests_that_are_not_as_they_must_be_are_answered_in_its_envelope() 
         for (body, sentence) in [
             ("{".to_owned(), "not valid JSON"),
             ("[]".to_owned(), "must be an object"),
-            ("7".to_owned(), "cannot be read"),
+            ("7".to_owned(), "is 7, and must be an object"),
             ("{}".to_owned(), "`name` is missing; `url` is missing; `type` is missing"),
             (r#"{"name":"","type":"raw","url":"http://1.1.1.1/"}"#.to_owned(), "`name` is missing"),
             (r#"{"name":"n","type":"fax","url":"http://1.1.1.1/"}"#.to_owned(), "`type` is \"fax\""),
             (r#"{"name":"n","type":"raw","url":"http://10.0.0.1/"}"#.to_owned(), "private or reserved"),
-            (r#"{"name":"n","type":"raw","url":7}"#.to_owned(), "`url` cannot be read"),
+            (r#"{"name":"n","type":"raw","url":7}"#.to_owned(), "`url` is 7, and must be text"),
             (
                 format!(r#"{{"name":"{}","type":"raw","url":"http://1.1.1.1/"}}"#, "ü".repeat(101)),
                 "`name` has 101",
@@ -459,7 +459,7 @@ fn quortex_requests_that_are_not_as_they_must_be_are_answered_in_its_envelope() 
             (with(r#","category":["input",7]"#), "`category` cannot be read: text or an array"),
             (with(r#","category":"a b""#), "`category` has \"a b\""),
             (with(r#","operation":"a b""#), "`operation` is no operation"),
-            (with(r#","pool_uuid":7"#), "`pool_uuid` cannot be read"),
+            (with(r#","pool_uuid":7"#), "`pool_uuid` is 7, and must be text"),
         ] {
             let said = error(quortex.call(&post, &body).await, 404);
             assert!(said.contains(sentence), "{body}: {said}");
