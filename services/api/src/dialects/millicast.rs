@@ -139,7 +139,7 @@ struct ListQuery {
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, rename_all = "camelCase")]
-#[schema(as = MillicastTest)]
+#[schema(as = MillicastTest, example = json!({"streamName": "sample_stream"}))]
 struct TestCall {
     /// The sample's stream.
     stream_name: Option<String>,
