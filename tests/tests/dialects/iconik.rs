@@ -153,6 +153,7 @@ fn an_iconik_webhook_lives_as_the_platforms_documentation_tells() {
         organization.in_effect().await;
         let purged = asset(&organization, "assets.purge", "files", &json!({}));
         assert_eq!(taken_by(&organization, &purged).await.len(), 1);
+        receiver.wait_for(2).await;
 
         let disabled = iconik.update(&made, &json!({"status": "DISABLED"})).await;
         assert_eq!(disabled["status"], "DISABLED");
@@ -284,7 +285,11 @@ fn iconik_requests_that_are_not_as_they_must_be_are_answered_in_its_envelope() {
             (r#"{"url":"http://1.1.1.1/"}"#.to_owned(), "event_type", "is missing"),
             (r#"{"event_type":"assets"}"#.to_owned(), "url", "is missing"),
             (r#"{"event_type":" ","url":"http://1.1.1.1/"}"#.to_owned(), "event_type", "is empty"),
-            (r#"{"event_type":7,"url":"http://1.1.1.1/"}"#.to_owned(), "event_type", "is 7, and must be text"),
+            (
+                r#"{"event_type":7,"url":"http://1.1.1.1/"}"#.to_owned(),
+                "event_type",
+                "is 7, and must be text",
+            ),
             (r#"{"event_type":"a","url":"ftp://1.1.1.1/"}"#.to_owned(), "url", "must be http or https"),
             (r#"{"event_type":"a","url":"http://10.0.0.1/"}"#.to_owned(), "url", "private or reserved"),
             (with(r#","query":"data.size>0 AND data.x=""#), "query", "at position 24"),

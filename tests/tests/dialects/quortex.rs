@@ -143,6 +143,7 @@ fn a_quortex_webhook_lives_as_the_platforms_documentation_tells() {
         organization.in_effect().await;
         let any = happening(&organization, "organization.update", "organization");
         assert_eq!(taken_by(&organization, &any).await.len(), 1);
+        receiver.wait_for(2).await;
         let none = event("input.status_change", &organization.id);
         assert_eq!(taken_by(&organization, &none).await.len(), 0, "it carries no application");
 
@@ -155,7 +156,6 @@ fn a_quortex_webhook_lives_as_the_platforms_documentation_tells() {
         assert_eq!((gone.status.as_u16(), gone.text.as_str()), (204, ""));
         assert_eq!(quortex.get(WEBHOOKS).await, json!([]));
         assert_eq!(native(&organization, &other.json).await["id"], other.id, "it is not the platform's");
-        receiver.wait_for(2).await;
     });
 }
 

@@ -265,6 +265,28 @@ fn a_chat_service_is_understood_when_it_takes_throttles_or_refuses_a_message() {
 }
 
 #[test]
+fn platforms_without_a_way_to_test_or_to_replace_a_secret_have_the_native_one() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        for (format, count) in ["aioz", "iconik", "quortex", "omegastream"].into_iter().zip(1..) {
+            let webhook = organization.webhook(receiver.url("/")).with("format", format).create().await;
+            let path = format!("/v1/webhooks/{}", webhook.id);
+            let rotation = json!({"overlap": "1h"});
+            let rotated =
+                organization.admin.post(&format!("{path}/secret/rotate"), &rotation).await.expect(200);
+            organization.in_effect().await;
+            let attempt = organization.admin.post(&format!("{path}/test"), &json!({})).await.expect(200);
+            assert_eq!(attempt["status"], 200, "{attempt}");
+            let sample = receiver.wait_for(count).await.remove(count - 1);
+            for secret in [webhook.secret.as_str(), rotated["secret"].as_str().unwrap()] {
+                verify::v1(secret, &sample).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
 fn a_test_call_sends_a_sample_of_the_formats_platform_or_says_what_the_chosen_one_lacks() {
     test(async |system| {
         let receiver = Receiver::healthy().await;

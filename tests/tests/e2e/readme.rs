@@ -86,3 +86,30 @@ fn the_readmes_programs_publish_receive_and_verify() {
         }
     });
 }
+
+#[test]
+fn the_tests_that_the_readme_names_for_each_platform_exist() {
+    let sources = [
+        include_str!("../dialects/aioz.rs"),
+        include_str!("../dialects/iconik.rs"),
+        include_str!("../dialects/millicast.rs"),
+        include_str!("../dialects/omegastream.rs"),
+        include_str!("../dialects/quortex.rs"),
+        include_str!("formats.rs"),
+    ]
+    .concat();
+    let table: Vec<&str> = README
+        .lines()
+        .skip_while(|line| !line.starts_with("| | create |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    assert_eq!(table.len(), 5);
+    for row in table {
+        let named: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        assert_eq!(named.len(), 7, "{row}");
+        for test in named {
+            assert!(sources.contains(&format!("#[test]\nfn {test}() {{")), "there is no test {test}");
+        }
+    }
+}
