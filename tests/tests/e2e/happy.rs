@@ -78,12 +78,29 @@ fn the_data_keeps_its_bytes_whatever_their_order_and_spaces() {
 #[test]
 fn an_event_is_known_by_its_organizations_external_id_too() {
     test(async |system| {
-        let receiver = Receiver::healthy().await;
-        let organization = system.organization_named("acme-42").await;
-        organization.webhook(receiver.url("/")).create().await;
-        let event = cuewire_tests::event("streams.started", "acme-42");
-        system.amqp().await.publish(&event).await;
-        assert_eq!(receiver.wait_for(1).await[0].event_id(), id(&event));
+        for external_id in ["acme-42", "57016980-6e13-11e8-ab5a-0a580a3c0f5c"] {
+            let receiver = Receiver::healthy().await;
+            let organization = system.organization_named(external_id).await;
+            organization.webhook(receiver.url("/")).create().await;
+            let event = cuewire_tests::event("streams.started", external_id);
+            system.amqp().await.publish(&event).await;
+            assert_eq!(receiver.wait_for(1).await[0].event_id(), id(&event));
+        }
+    });
+}
+
+#[test]
+fn no_organization_is_named_like_another_ones_id() {
+    test(async |system| {
+        let (one, other) = (system.organization().await, system.organization().await);
+        let body = json!({"name": "Impostor", "external_id": one.id});
+        let _ = system.operator().post("/v1/organizations", &body).await.problem(409);
+        let rename = async |organization: &str| {
+            let path = format!("/v1/organizations/{organization}");
+            system.operator().patch(&path, &json!({"external_id": one.id})).await
+        };
+        let _ = rename(&other.id).await.problem(409);
+        assert_eq!(rename(&one.id).await.expect(200)["external_id"], one.id);
     });
 }
 

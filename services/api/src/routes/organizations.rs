@@ -33,7 +33,8 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 struct NewOrganization {
     /// A name; need not be unique.
     name: String,
-    /// The tenant's name in the upstream platform: unique, and no UUID. An event's `organization` may be it.
+    /// The tenant's name in the upstream platform: unique, and no other organization's id. An event's
+    /// `organization` may be it.
     external_id: Option<String>,
 }
 
@@ -85,8 +86,10 @@ async fn create(
 ) -> Result<impl IntoResponse, Problem> {
     let mut checks = Checks::default();
     let name = checks.line("name", new.name, MAX_NAME_BYTES);
-    let external_id = new.external_id.and_then(|text| checks.take("external_id", external_id(text)));
+    let external_id =
+        new.external_id.and_then(|text| checks.line("external_id", text, MAX_EXTERNAL_ID_BYTES));
     checks.finish()?;
+    not_an_id(&api, external_id.as_deref(), None).await?;
     let created = api.database.create_organization(&name.unwrap_or_default(), external_id.as_deref()).await;
     let view = OrganizationView::of(created.map_err(taken)?);
     let location = format!("/v1/organizations/{}", view.id);
@@ -135,9 +138,11 @@ async fn change(
 ) -> Result<axum::Json<OrganizationView>, Problem> {
     let mut checks = Checks::default();
     let name = changed.name.and_then(|text| checks.line("name", text, MAX_NAME_BYTES));
-    let external_id =
-        changed.external_id.map(|text| text.and_then(|text| checks.take("external_id", external_id(text))));
+    let external_id = changed
+        .external_id
+        .map(|text| text.and_then(|text| checks.line("external_id", text, MAX_EXTERNAL_ID_BYTES)));
     checks.finish()?;
+    not_an_id(&api, external_id.as_ref().and_then(Option::as_deref), Some(id)).await?;
     let change = OrganizationChange { name, external_id };
     let changed = api.database.change_organization(id, &change).await.map_err(taken)?.ok_or_else(none)?;
     Ok(axum::Json(OrganizationView::of(changed)))
@@ -170,12 +175,11 @@ fn taken(error: DbError) -> Problem {
     }
 }
 
-fn external_id(text: String) -> Result<String, String> {
-    let text = crate::checks::line(text, MAX_EXTERNAL_ID_BYTES)?;
-    if text.parse::<Uuid>().is_ok() {
-        return Err("is a UUID, and could be taken for an organization's id; choose another name".to_owned());
-    }
-    Ok(text)
+/// Platforms name their tenants by UUIDs too; one that is another organization's id would take its events.
+async fn not_an_id(api: &Api, external_id: Option<&str>, own: Option<OrganizationId>) -> Result<(), Problem> {
+    let Some(id) = external_id.and_then(|text| text.parse::<OrganizationId>().ok()) else { return Ok(()) };
+    let others = own != Some(id) && api.database.organization(id).await?.is_some();
+    if others { Err(taken(DbError::Conflict(id.to_string()))) } else { Ok(()) }
 }
 
 impl OrganizationView {
