@@ -106,7 +106,8 @@ CREATE TRIGGER announce AFTER INSERT OR UPDATE ON secrets
     FOR EACH ROW EXECUTE FUNCTION announce_row();
 CREATE TRIGGER announce_removal AFTER DELETE ON secrets
     FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION announce_row();
--- A webhook's health is announced to nobody: no cache decides by it, and a failing one changes it often.
+-- A webhook's health is announced to nobody: a failing one changes it often. A sender that did not see it fail
+-- asks now and then.
 
 -- The event log and the account of every attempt: written in batches, never updated, partitioned by the
 -- day (UTC), dropped by the day. Partitions are made by the services, with their indexes.

@@ -16,6 +16,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// From a connection's begin, or the answer before, to the end of the next request's head. It also ends
@@ -25,11 +26,27 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// What hyper itself refuses, without a body; [`crate::server`] refuses less, with one.
 const MAX_HEADERS: usize = 400;
 
+/// Connections at a time: what their heads may hold of memory is bounded, and far more than balancers keep.
+const MAX_CONNECTIONS: usize = 4_096;
+/// How long a request in flight may take after the signal to stop, its answer's way to a slow reader included:
+/// within the grace for stopping.
+const END_TIMEOUT: Duration = Duration::from_secs(43);
+
 /// Serves `router` on every connection until the service stops, and then finishes the requests in flight.
 pub(crate) async fn serve(mut listener: TcpListener, router: Router, shutdown: Shutdown) {
     let mut connections = JoinSet::new();
-    while let Some((stream, _)) = shutdown.run_until_stopped(Listener::accept(&mut listener)).await {
-        connections.spawn(attend(stream, router.clone(), shutdown.clone()));
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut accept = async || {
+        let place = Arc::clone(&room).acquire_owned().await.ok()?;
+        let (stream, _) = Listener::accept(&mut listener).await;
+        Some((stream, place))
+    };
+    while let Some(Some((stream, place))) = shutdown.run_until_stopped(accept()).await {
+        let attended = attend(stream, router.clone(), shutdown.clone());
+        connections.spawn(async move {
+            attended.await;
+            drop(place);
+        });
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
@@ -61,7 +78,8 @@ async fn attend(stream: TcpStream, router: Router, shutdown: Shutdown) {
                 return;
             }
             connection.as_mut().graceful_shutdown();
-            connection.await
+            let Ok(ended) = tokio::time::timeout(END_TIMEOUT, connection).await else { return };
+            ended
         }
     };
     if let Err(error) = ended {

@@ -88,7 +88,7 @@ pub async fn serve(context: Context, config: Config, listener: TcpListener) -> a
     let Context { database, broker, health, registry, shutdown, common, .. } = context;
     let metrics = Metrics::new(&registry);
     // What requests in flight need outlives the signal to stop.
-    let publishing = Shutdown::new();
+    let publishing = shutdown.later();
     let api = Api(Arc::new(Parts {
         publisher: Publisher::start(broker.clone(), health.component("publisher"), publishing.clone()),
         calls: Calls::start(broker, health.component("caller"), publishing.clone()),

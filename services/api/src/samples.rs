@@ -104,7 +104,8 @@ fn suiting(webhook: &Webhook) -> Option<Event> {
     taken.find(|event| webhook.format.can_carry(event).is_ok()).or(Some(first))
 }
 
-fn takes(webhook: &Webhook, event_type: &str) -> bool {
+/// Whether the webhook takes events of this type, whatever its filter says.
+pub(crate) fn takes(webhook: &Webhook, event_type: &str) -> bool {
     let Ok(event_type) = EventType::parse(event_type) else { return false };
     let subscription = Subscription {
         webhook: webhook.id,

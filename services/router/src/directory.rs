@@ -28,6 +28,8 @@ pub struct Directory {
     database: Database,
     known: Arc<RwLock<Known>>,
     absent: Arc<Mutex<Absent>>,
+    /// Held from reading to writing, so that no older picture comes over a newer one.
+    loading: Arc<tokio::sync::Mutex<()>>,
     metrics: Metrics,
 }
 
@@ -51,7 +53,8 @@ impl Directory {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(database: Database, metrics: Metrics) -> Self {
-        Self { database, known: Arc::default(), absent: Arc::default(), metrics }
+        let (known, absent, loading) = Default::default();
+        Self { database, known, absent, loading, metrics }
     }
 
     /// The organization of that id or name in the upstream platform, with its webhooks.
@@ -124,6 +127,7 @@ impl Directory {
     }
 
     async fn load(&self) -> Result<(), DbError> {
+        let _one_at_a_time = self.loading.lock().await;
         let names = self.database.organization_names().await?;
         let mut subscriptions: HashMap<OrganizationId, Vec<Subscription>> = HashMap::new();
         let mut after = None;
@@ -145,6 +149,7 @@ impl Directory {
     }
 
     async fn reload(&self, id: OrganizationId) -> Result<(), DbError> {
+        let _one_at_a_time = self.loading.lock().await;
         let name = self.database.organization_name(id).await?;
         let subscriptions = self.database.subscriptions_of(id).await?;
         self.change(|known| {

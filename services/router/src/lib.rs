@@ -82,7 +82,8 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         });
         while batches.try_join_next().is_some() {}
     }
-    batches.join_all().await;
+    // One that panicked has returned its messages; the others finish.
+    while batches.join_next().await.is_some() {}
     events.close().await;
     publishing.stop();
     Ok(())

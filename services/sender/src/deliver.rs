@@ -117,7 +117,7 @@ impl Sender {
         if (origin.redelivered || delivery.lane != Lane::Fresh)
             && let Some(recorded) = self.until_told(origin, self.log.look_up(delivery.key())).await??
         {
-            return Ok(self.after_a_copy(delivery, origin.redelivered, &recorded));
+            return Ok(self.after_a_copy(delivery, origin.redelivered, &target, &recorded).await);
         }
         if let Some(reason) = reason_to_bury(&delivery, &target) {
             return Ok(self.bury(&delivery, reason, describe(reason).to_owned(), None));
@@ -168,7 +168,8 @@ impl Sender {
             // The owner of the record takes the step. If it died before, this one was redelivered.
             Ok(Recorded::Before) => {
                 let recorded = self.log.look_up(delivery.key()).await?;
-                return Ok(recorded.map_or(Step::Done, |it| self.after_a_copy(delivery, redelivered, &it)));
+                let Some(recorded) = recorded else { return Ok(Step::Done) };
+                return Ok(self.after_a_copy(delivery, redelivered, target, &recorded).await);
             }
             Err(error) => {
                 let detail = format!("its attempt could not be recorded: {error}");
@@ -191,7 +192,13 @@ impl Sender {
     }
 
     /// The attempt of this message is on record: another copy of the message made it.
-    fn after_a_copy(&self, delivery: DeliveryMessage, redelivered: bool, recorded: &RecordedAttempt) -> Step {
+    async fn after_a_copy(
+        &self,
+        delivery: DeliveryMessage,
+        redelivered: bool,
+        target: &Target,
+        recorded: &RecordedAttempt,
+    ) -> Step {
         let action = if redelivered { "continued" } else { "left" };
         self.metrics.copies.with_label_values(&[action]).inc();
         if !redelivered || delivery.reply.is_some() {
@@ -202,6 +209,12 @@ impl Sender {
             State::Delivered => Step::Done,
             State::Retrying(at) => Step::Wait(Box::new(delivery.next(at)), at, "retry"),
             State::Dead(reason) => {
+                // The copy may have died before it came to this.
+                if reason == Reason::Gone
+                    && let Err(error) = self.note_gone(target).await
+                {
+                    tracing::warn!(%error, "a webhook whose receiver is gone could not be disabled");
+                }
                 let detail = recorded.error.clone().unwrap_or_default();
                 self.bury(&delivery, reason, detail, Some(recorded.summary()))
             }

@@ -72,7 +72,8 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         tasks.spawn(Arc::clone(&sender).deliver(message));
         while tasks.try_join_next().is_some() {}
     }
-    tasks.join_all().await;
+    // One that panicked has returned its message; the others finish.
+    while tasks.join_next().await.is_some() {}
     deliveries.close().await;
     finishing.stop();
     Ok(())

@@ -4,7 +4,7 @@
 //! organization.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cuewire::db::changes::{Change, Changes};
@@ -21,6 +21,9 @@ use time::OffsetDateTime;
 
 use crate::metrics::Metrics;
 
+/// How long a webhook may be shown as failing though it has recovered, where one sender saw the one and another
+/// the other.
+const ASK_EVERY_S: i64 = 60;
 /// Beyond this the cache starts anew: at 2 KiB each, 100 MiB.
 const MAX_TARGETS: usize = 50_000;
 
@@ -36,7 +39,10 @@ pub struct Target {
     /// Its own headers.
     pub headers: HeaderMap,
     secrets: Vec<(Secret, Option<OffsetDateTime>)>,
+    /// Whether it fails, as far as this sender knows.
     failing: AtomicBool,
+    /// When a success last asked whether it fails, unix time in seconds.
+    asked: AtomicI64,
 }
 
 impl Target {
@@ -66,6 +72,7 @@ impl Target {
             headers: headers.iter().filter_map(header).collect(),
             secrets: sealed.iter().filter_map(open).collect(),
             failing: AtomicBool::new(webhook.first_failed_at.is_some()),
+            asked: AtomicI64::new(OffsetDateTime::now_utc().unix_timestamp()),
             webhook,
             owner,
         }
@@ -82,9 +89,21 @@ impl Target {
             .collect()
     }
 
-    /// Notes whether it fails now, and answers whether that is news.
-    pub fn note_failing(&self, failing: bool) -> bool {
-        self.failing.swap(failing, Ordering::Relaxed) != failing
+    /// Whether a success may end its failing: it fails as far as this sender knows, or has not asked for a while,
+    /// in which another may have noted it.
+    #[must_use]
+    pub fn may_be_failing(&self) -> bool {
+        let asked = self.asked.load(Ordering::Relaxed);
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        // One of many successes asks.
+        let is_due = now - asked >= ASK_EVERY_S
+            && self.asked.compare_exchange(asked, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        is_due || self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Notes what is on record now.
+    pub fn note_failing(&self, failing: bool) {
+        self.failing.store(failing, Ordering::Relaxed);
     }
 }
 

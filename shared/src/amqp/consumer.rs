@@ -310,6 +310,7 @@ impl<C: Content> Session<C> {
                 }
                 Err(dead_letter) => {
                     burying.spawn(bury(self.dead_letters.clone(), *dead_letter, settlement));
+                    while burying.try_join_next().is_some() {}
                 }
             }
         }
@@ -320,7 +321,8 @@ impl<C: Content> Session<C> {
         while let Some(Some(Ok(delivery))) = consumer.next().now_or_never() {
             let _ = settled.send(Settled::Returned(delivery.delivery_tag));
         }
-        burying.join_all().await;
+        // One that panicked has returned its message.
+        while burying.join_next().await.is_some() {}
         drop(settled);
         // Ends when the last message under way is settled or dropped.
         let _ = settling.await;

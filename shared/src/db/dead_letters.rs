@@ -48,7 +48,8 @@ impl Database {
                             (SELECT organizations.id FROM organizations
                              WHERE (external_id = named OR organizations.id = named_id)
                                AND (among IS NULL OR string_to_array(among, chr(10))
-                                                     && ARRAY[external_id, organizations.id::text]))),
+                                                     && ARRAY[external_id, organizations.id::text])
+                             ORDER BY external_id = named DESC NULLS LAST LIMIT 1)),
                         category, event_source, event_id, event_type, webhook_id, delivery_id, round,
                         last_attempt, payload, content_type, message_headers, exchange, routing_key,
                         now(), redrive_at

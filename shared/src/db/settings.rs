@@ -53,7 +53,9 @@ impl Database {
             .await?
             .execute(
                 "INSERT INTO settings (name, value) VALUES ($1, $2), ($3, $4)
-                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                 ON CONFLICT (name) DO UPDATE SET value = CASE
+                     WHEN settings.name = $3 THEN greatest(settings.value::bigint, excluded.value::bigint)::text
+                     ELSE excluded.value END",
                 &[&SENDER_QUEUES, &now.to_string(), &MOST_SENDER_QUEUES, &most.to_string()],
             )
             .await?;

@@ -2,6 +2,7 @@
 //! `disable`; `prefer` (the default: encrypted where the server can) and `require` do not ask who the server is;
 //! `verify-full` does, by the platform's certificates or those of the file `sslrootcert`.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -12,7 +13,7 @@ use percent_encoding::percent_decode_str;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
@@ -103,17 +104,18 @@ where
 {
     type Stream = Encrypted<S>;
     type TlsConnect = Handshake;
-    type Error = InvalidDnsNameError;
+    type Error = Infallible;
 
-    fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, InvalidDnsNameError> {
-        Ok(Handshake { config: Arc::clone(&self.0), host: ServerName::try_from(host)?.to_owned() })
+    /// Also asked for where no handshake follows: a socket has no name that could be read.
+    fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, Infallible> {
+        Ok(Handshake { config: Arc::clone(&self.0), host: host.to_owned() })
     }
 }
 
 /// A handshake to be made.
 pub(super) struct Handshake {
     config: Arc<ClientConfig>,
-    host: ServerName<'static>,
+    host: String,
 }
 
 impl<S> TlsConnect<S> for Handshake
@@ -125,8 +127,11 @@ where
     type Future = Pin<Box<dyn Future<Output = io::Result<Encrypted<S>>> + Send>>;
 
     fn connect(self, stream: S) -> Self::Future {
-        let handshake = tokio_rustls::TlsConnector::from(self.config).connect(self.host, stream);
-        Box::pin(async move { handshake.await.map(|stream| Encrypted(Box::new(stream))) })
+        Box::pin(async move {
+            let host = ServerName::try_from(self.host).map_err(io::Error::other)?;
+            let stream = tokio_rustls::TlsConnector::from(self.config).connect(host, stream).await?;
+            Ok(Encrypted(Box::new(stream)))
+        })
     }
 }
 

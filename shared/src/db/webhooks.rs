@@ -121,16 +121,17 @@ impl Database {
         Ok(rows.iter().filter_map(read_subscription).collect())
     }
 
-    /// Disables a webhook with a reason, unless it is disabled already.
-    pub async fn disable_webhook(&self, webhook: WebhookId, reason: &str) -> Result<(), DbError> {
+    /// Disables a webhook whose receiver at `url` is gone, unless it is disabled already, or sent elsewhere by
+    /// now.
+    pub async fn disable_webhook(&self, webhook: WebhookId, url: &str, reason: &str) -> Result<(), DbError> {
         let connection = self.connection().await?;
         let statement = connection
             .prepare_cached(
-                "UPDATE webhooks SET enabled = false, disabled_reason = $2, updated_at = now()
-                 WHERE id = $1 AND enabled",
+                "UPDATE webhooks SET enabled = false, disabled_reason = $3, updated_at = now()
+                 WHERE id = $1 AND url = $2 AND enabled",
             )
             .await?;
-        connection.execute(&statement, &[&webhook.0, &reason]).await?;
+        connection.execute(&statement, &[&webhook.0, &url, &reason]).await?;
         Ok(())
     }
 

@@ -179,17 +179,22 @@ fn a_disabled_millicast_webhook_is_enabled_again_by_hand_or_by_another_url() {
         let organization = system.organization().await;
         let api = &organization.admin;
         let made = add(api, &json!({"url": receiver.url("/"), "isFeedHooks": true})).await;
-        organization.in_effect().await;
-        system.amqp().await.publish(&organization.event("feeds.started")).await;
-        let gone = until("the webhook is disabled", async || {
-            let shown = success(call(api, &format!("GET {}", at(&made)), "").await);
-            shown["disabled"].is_object().then(|| shown["disabled"].clone())
-        })
-        .await;
-        assert_eq!(gone["until"], Value::Null);
-        assert!(gone["reason"].as_str().unwrap().contains("410"), "{gone}");
-        let again = success(call(api, &format!("PUT {}", at(&made)), r#"{"reEnable":true}"#).await);
-        assert_eq!(again["disabled"], Value::Null);
+        let another = json!({"url": receiver.url("/another")}).to_string();
+        for change in [r#"{"reEnable":true}"#, another.as_str()] {
+            organization.in_effect().await;
+            system.amqp().await.publish(&organization.event("feeds.started")).await;
+            let gone = until("the webhook is disabled", async || {
+                let shown = success(call(api, &format!("GET {}", at(&made)), "").await);
+                shown["disabled"].is_object().then(|| shown["disabled"].clone())
+            })
+            .await;
+            assert_eq!(gone["until"], Value::Null);
+            assert!(gone["reason"].as_str().unwrap().contains("410"), "{gone}");
+            let same = success(call(api, &format!("PUT {}", at(&made)), r#"{"isClipHooks":false}"#).await);
+            assert_eq!(same["disabled"], gone, "nothing else enables it");
+            let again = success(call(api, &format!("PUT {}", at(&made)), change).await);
+            assert_eq!(again["disabled"], Value::Null);
+        }
     });
 }
 
@@ -264,6 +269,12 @@ fn what_is_wrong_is_told_in_millicasts_words() {
         assert!(types["message"].as_str().unwrap().contains("ViewerConnection"), "{types}");
 
         assert_eq!(success(call(&viewer, &format!("GET {}", at(&made)), "").await)["secret"], "");
+        let editor = organization.with_role("editor").await;
+        assert_eq!(success(call(&editor, &format!("GET {}", at(&made)), "").await)["secret"], made["secret"]);
+        for line in ["PUT", "DELETE"] {
+            fail(call(&viewer, &format!("{line} {}", at(&made)), "{}").await, 403);
+        }
+        fail(call(&viewer, "POST /platforms/millicast/api/webhooks/test/Feeds", "").await, 403);
         let other = system.organization().await;
         fail(call(&other.admin, &format!("GET {}", at(&made)), "").await, 404);
         fail(call(&other.admin, &format!("DELETE {}", at(&made)), "").await, 404);

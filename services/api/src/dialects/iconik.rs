@@ -216,6 +216,8 @@ async fn update(
         fields.enabled = match changed.status.as_deref() {
             None => None,
             Some(same) if same == shown_status(webhook.status()) => None,
+            // What is enabled and fails goes on failing until it succeeds.
+            Some("ENABLED") if webhook.enabled => None,
             Some("ENABLED") => Some(Some(true)),
             Some("DISABLED") => Some(Some(false)),
             // It was failing when it was read.

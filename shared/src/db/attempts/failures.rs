@@ -43,6 +43,7 @@ impl Database {
                  LEFT JOIN LATERAL (
                      SELECT error, delivery_id, event_source, event_id, started_at FROM attempts
                      WHERE webhook_id = key.webhook AND state <> 'delivered'
+                       AND reason IS DISTINCT FROM 'test'
                      ORDER BY started_at DESC LIMIT 1) AS last ON true
                  WHERE last.delivery_id IS NOT NULL OR last_error IS NOT NULL",
             )
