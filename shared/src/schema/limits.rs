@@ -11,8 +11,8 @@ use super::Misfit;
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
-/// Values in the schema, references followed: five times what the largest of the catalogue comes to.
-const MAX_VALUES: usize = 5_000;
+/// Values in the schema, references followed: twenty-five times what the largest of the catalogue has.
+const MAX_VALUES: usize = 2_000;
 /// Levels, references followed: the validator takes some kilobytes of the stack for each.
 const MAX_DEPTH: usize = 64;
 /// Patterns, each with up to 64 KiB of memory.

@@ -73,7 +73,7 @@ fn an_event_that_cannot_be_taken_apart_fits_no_schema() {
 fn every_schema_of_the_catalogue_may_be_in_force_and_its_sample_fits() {
     for entry in catalogue::all() {
         let schema = entry.compiled().unwrap_or_else(|misfit| panic!("{}: {misfit}", entry.name));
-        assert!(schema.values < 1_000, "{} has {} values", entry.name, schema.values);
+        assert!(schema.values < 200, "{} has {} values", entry.name, schema.values);
         let sample = Event::from_json(&Bytes::from_static(entry.sample.get().as_bytes())).unwrap();
         assert_eq!(schema.check(&sample), Ok(()), "{}", entry.name);
     }
@@ -156,7 +156,7 @@ fn a_small_schema_that_stands_for_endless_work_is_refused_at_once() {
 #[test]
 fn an_event_of_many_values_is_refused_where_its_schema_is_large_too_and_checked_where_it_is_not() {
     let values = event(&vec![0; 100_000].into());
-    let large = of_data(&json!({"items": {"allOf": vec![json!({"type": "integer"}); 1_000]}}));
+    let large = of_data(&json!({"items": {"allOf": vec![json!({"type": "integer"}); 400]}}));
     assert_eq!(
         large.check(&values).unwrap_err().to_string(),
         "`data` has too many values to be checked with a schema of this size"
