@@ -5,7 +5,7 @@
 //! apart (nested more than 128 deep, a number beyond all range) fits no schema.
 //!
 //! Schemas come from tenants and are run on everybody's services, so what one may cost is bounded before it is
-//! compiled ([`limits`]), and again with each event. References stay inside of the schema; nothing is fetched.
+//! compiled (`limits`), and again with each event. References stay inside of the schema; nothing is fetched.
 
 mod in_force;
 mod limits;
