@@ -63,6 +63,21 @@ CREATE TABLE webhook_health (
     last_error      text NOT NULL
 );
 
+-- Event types of an organization's own, and those of the catalogue whose schemas it has in force.
+CREATE TABLE event_types (
+    organization_id uuid NOT NULL REFERENCES organizations ON DELETE CASCADE,
+    type            text NOT NULL,
+    description     text,
+    -- JSON as it was sent; null: the catalogue's, if that lists the type
+    schema          text,
+    sample          text,
+    -- whether events that do not fit are refused
+    enforced        boolean NOT NULL DEFAULT false,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    updated_at      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, type)
+);
+
 -- What all services must agree on, recorded by the first of them.
 CREATE TABLE settings (
     name  text PRIMARY KEY,
@@ -100,6 +115,8 @@ CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON organizations
 CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON api_keys
     FOR EACH ROW EXECUTE FUNCTION announce_row();
 CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON webhooks
+    FOR EACH ROW EXECUTE FUNCTION announce_row();
+CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON event_types
     FOR EACH ROW EXECUTE FUNCTION announce_row();
 -- A webhook's secrets go with it, announced by the webhook's own row.
 CREATE TRIGGER announce AFTER INSERT OR UPDATE ON secrets

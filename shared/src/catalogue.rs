@@ -1,7 +1,8 @@
 //! The catalogue of event types: what each platform can tell, in one sentence a type, with a sample.
 //!
-//! It is what `GET /v1/event-types` answers and where a test call finds the event it sends. It decides
-//! nothing: an event whose type is not listed is routed and delivered like any other.
+//! It is what `GET /v1/event-types` answers and where a test call finds the event it sends. An
+//! event whose type is not listed is routed and delivered like any other; the schema of one that is listed is
+//! held against events where an organization has it in force ([`crate::schema`]), and nowhere else.
 //!
 //! The entries are data, one file a platform beside this one, and a sample is built from the fields that
 //! the platform documents and no others. A sample names no `organization`, so that anybody may publish it
@@ -12,10 +13,12 @@
 //! members are allowed.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use crate::schema::{Misfit, Schema};
 
 /// A platform's entries and its schemas, in the order of the answer; Cuewire's own types come last.
 macro_rules! files {
@@ -69,6 +72,9 @@ pub struct EventType {
     /// A whole CloudEvent 1.0 of this type in structured JSON. Its text is kept as it is, since the order
     /// of the keys is the one that the platform's receivers know.
     pub sample: &'static RawValue,
+    /// The schema, once somebody has it in force.
+    #[serde(skip)]
+    compiled: OnceLock<Arc<Schema>>,
 }
 
 /// An entry as its file has it.
@@ -103,6 +109,7 @@ fn read(
             ours: entry.ours,
             description: entry.description,
             sample: entry.sample,
+            compiled: OnceLock::new(),
         })
     }))
 }
@@ -112,6 +119,15 @@ impl EventType {
     #[must_use]
     pub fn in_short(&self) -> &str {
         self.description.split([',', ';', '.']).next().unwrap_or_default()
+    }
+
+    /// The schema, ready to be held against events: compiled once for all who have it in force.
+    pub fn compiled(&self) -> Result<Arc<Schema>, Misfit> {
+        if let Some(compiled) = self.compiled.get() {
+            return Ok(Arc::clone(compiled));
+        }
+        let compiled = Arc::new(Schema::compile(self.schema.get())?);
+        Ok(Arc::clone(self.compiled.get_or_init(|| compiled)))
     }
 }
 

@@ -7,6 +7,7 @@ pub mod api_keys;
 pub mod attempts;
 pub mod changes;
 pub mod dead_letters;
+pub mod event_types;
 pub mod events;
 pub mod organizations;
 pub mod partitions;

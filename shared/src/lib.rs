@@ -1,7 +1,7 @@
 //! What Cuewire's services have in common.
 //!
 //! Nouns ([`event`], [`webhook`], [`delivery`], [`ids`]), the messages that travel between the services
-//! ([`message`]), pure decisions ([`retry`], [`filter`], [`formats`], [`signature`], [`guard`]), and the
+//! ([`message`]), pure decisions ([`retry`], [`filter`], [`schema`], [`formats`], [`signature`], [`guard`]), and the
 //! mechanical parts: [`amqp`], [`db`], [`config`], [`metrics`], [`health`] and [`service`], the entry point.
 //! No business loop lives here: what is done with all this, each service says itself.
 
@@ -19,6 +19,7 @@ pub mod ids;
 pub mod message;
 pub mod metrics;
 pub mod retry;
+pub mod schema;
 pub mod service;
 pub mod shutdown;
 pub mod signature;

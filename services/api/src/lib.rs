@@ -12,6 +12,7 @@ pub mod config;
 mod connections;
 mod dialects;
 mod error;
+mod event_types;
 mod extract;
 mod metrics;
 mod openapi;
@@ -19,6 +20,7 @@ mod page;
 mod publish;
 mod routes;
 mod samples;
+mod schemas;
 mod server;
 mod webhooks;
 
@@ -28,6 +30,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use cuewire::amqp::Publisher;
 use cuewire::db::Database;
+use cuewire::db::changes::Changes;
 use cuewire::guard::Guard;
 use cuewire::service::Context;
 use cuewire::shutdown::Shutdown;
@@ -41,6 +44,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::routes::ingest::{Limits, Room};
 use crate::routes::stream::Listeners;
+use crate::schemas::Schemas;
 
 /// What handlers work with. Clones share it.
 #[derive(Clone)]
@@ -52,6 +56,7 @@ pub(crate) struct Parts {
     publisher: Publisher,
     calls: Calls,
     keys: Keys,
+    schemas: Schemas,
     operator_key_sha256: [u8; 32],
     guard: Guard,
     vault: Vault,
@@ -93,6 +98,7 @@ pub async fn serve(context: Context, config: Config, listener: TcpListener) -> a
         publisher: Publisher::start(broker.clone(), health.component("publisher"), publishing.clone()),
         calls: Calls::start(broker, health.component("caller"), publishing.clone()),
         keys: Keys::new(database.clone(), metrics.clone()),
+        schemas: Schemas::new(database.clone()),
         operator_key_sha256: Sha256::digest(config.operator_key.as_bytes()).into(),
         guard: config.guard,
         vault: common.vault,
@@ -105,12 +111,25 @@ pub async fn serve(context: Context, config: Config, listener: TcpListener) -> a
     }));
     health.is_complete();
     let changes = api.database.watch_changes(shutdown.clone());
-    let following = shutdown.spawn_vital("watch over keys", {
-        let api = api.clone();
-        async move { api.keys.follow(changes).await }
-    });
+    let following = shutdown.spawn_vital("watch over keys and schemas", follow(api.clone(), changes));
     let result = server::serve(listener, api).await;
     following.abort();
     publishing.stop();
     result
+}
+
+/// Keeps what is cached of the configuration as it is, until the service stops. Changes are heard at once, whatever
+/// the database does meanwhile.
+async fn follow(api: Api, mut changes: Changes) {
+    let hear = async {
+        while let Some(change) = changes.next().await {
+            api.keys.hear(change);
+            api.schemas.hear(change);
+        }
+    };
+    tokio::select! {
+        () = hear => {}
+        () = api.keys.settle() => {}
+        () = api.schemas.settle() => {}
+    }
 }

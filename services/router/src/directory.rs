@@ -1,4 +1,5 @@
-//! The router's picture of the configuration: which organizations there are, and who wants what.
+//! The router's picture of the configuration: which organizations there are, who wants
+//! what, and which schemas are in force.
 //!
 //! Loaded whole at start, kept fresh by the changes that the database announces. Reading it takes a lock for
 //! a moment and never waits for the database.
@@ -11,6 +12,7 @@ use cuewire::db::changes::{Change, Changes};
 use cuewire::db::{Database, DbError, until_it_answers};
 use cuewire::health::Component;
 use cuewire::ids::OrganizationId;
+use cuewire::schema::InForce;
 use cuewire::webhook::Subscription;
 use uuid::Uuid;
 
@@ -33,8 +35,16 @@ pub struct Directory {
     metrics: Metrics,
 }
 
-/// An organization, with its webhooks.
-pub type Found = (OrganizationId, Arc<Index>);
+/// An organization as events need it.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its id.
+    pub id: OrganizationId,
+    /// Its webhooks.
+    pub index: Arc<Index>,
+    /// What its events must fit, if it has any schema in force.
+    pub schemas: Option<Arc<InForce>>,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -47,6 +57,7 @@ struct Known {
 struct Organization {
     external_id: Option<String>,
     index: Arc<Index>,
+    schemas: Option<Arc<InForce>>,
 }
 
 impl Directory {
@@ -63,7 +74,8 @@ impl Directory {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let by_id = || name.parse::<Uuid>().ok().map(OrganizationId);
         let id = known.named.get(name).copied().or_else(by_id)?;
-        known.organizations.get(&id).map(|organization| (id, Arc::clone(&organization.index)))
+        let organization = known.organizations.get(&id)?;
+        Some(Found { id, index: Arc::clone(&organization.index), schemas: organization.schemas.clone() })
     }
 
     /// The name of an organization in the upstream platform.
@@ -139,10 +151,14 @@ impl Directory {
                 subscriptions.entry(subscription.organization).or_default().push(subscription);
             }
         }
+        let mut schemas = HashMap::new();
+        for id in self.database.organizations_with_schemas().await? {
+            schemas.extend(self.schemas(id).await?.map(|schemas| (id, schemas)));
+        }
         let mut known = Known::default();
         for (id, external_id) in names {
-            let index = Index::new(subscriptions.remove(&id).unwrap_or_default());
-            known.insert(id, external_id, index);
+            let index = Arc::new(Index::new(subscriptions.remove(&id).unwrap_or_default()));
+            known.insert(id, Organization { external_id, index, schemas: schemas.remove(&id) });
         }
         self.change(|current| *current = known);
         Ok(())
@@ -151,14 +167,24 @@ impl Directory {
     async fn reload(&self, id: OrganizationId) -> Result<(), DbError> {
         let _one_at_a_time = self.loading.lock().await;
         let name = self.database.organization_name(id).await?;
-        let subscriptions = self.database.subscriptions_of(id).await?;
+        let index = Arc::new(Index::new(self.database.subscriptions_of(id).await?));
+        let schemas = self.schemas(id).await?;
         self.change(|known| {
             known.remove(id);
             if let Some(external_id) = name {
-                known.insert(id, external_id, Index::new(subscriptions));
+                known.insert(id, Organization { external_id, index, schemas });
             }
         });
         Ok(())
+    }
+
+    /// What an organization has in force now.
+    async fn schemas(&self, id: OrganizationId) -> Result<Option<Arc<InForce>>, DbError> {
+        let before = {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            known.organizations.get(&id).and_then(|organization| organization.schemas.clone())
+        };
+        InForce::read(&self.database, id, before).await
     }
 
     fn change(&self, change: impl FnOnce(&mut Known)) {
@@ -171,11 +197,11 @@ impl Directory {
 }
 
 impl Known {
-    fn insert(&mut self, id: OrganizationId, external_id: Option<String>, index: Index) {
-        if let Some(name) = &external_id {
+    fn insert(&mut self, id: OrganizationId, organization: Organization) {
+        if let Some(name) = &organization.external_id {
             self.named.insert(name.clone(), id);
         }
-        self.organizations.insert(id, Organization { external_id, index: Arc::new(index) });
+        self.organizations.insert(id, organization);
     }
 
     fn remove(&mut self, id: OrganizationId) {
@@ -216,7 +242,8 @@ mod tests {
     fn known(organizations: &[(OrganizationId, &str)]) -> Known {
         let mut known = Known::default();
         for (id, name) in organizations {
-            known.insert(*id, Some((*name).to_owned()), Index::default());
+            let external_id = Some((*name).to_owned());
+            known.insert(*id, Organization { external_id, index: Arc::default(), schemas: None });
         }
         known
     }

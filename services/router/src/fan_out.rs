@@ -1,6 +1,6 @@
 //! Fanning out: a batch of events becomes one delivery for each webhook that wants one of them.
 //!
-//! Judge (whose is it, may its publisher send it) → drop the repeats → match → log the batch and publish the
+//! Judge (whose is it, may its publisher send it, does it fit its schema) → drop the repeats → match → log the batch and publish the
 //! deliveries side by side → acknowledge when both are done. A crash on the way delivers the batch again,
 //! and the deliveries get the same ids.
 
@@ -138,7 +138,7 @@ impl FanOut {
     ) -> Result<Routed<'a>, String> {
         let EventMessage { event, exchange, again, .. } = &message.content;
         let name = event.extension("organization").ok_or("the event has no `organization`")?;
-        let (organization, index) =
+        let Found { id: organization, index, schemas } =
             organizations.get(name).ok_or_else(|| format!("there is no organization {name:?}"))?;
         if let Some(grant) = self.topology.grant_of(exchange) {
             let category = event.event_type.category();
@@ -158,6 +158,10 @@ impl FanOut {
             }
         } else if exchange.starts_with(PUBLISHER_PREFIX) {
             return Err(format!("nobody may publish to the exchange {exchange:?}"));
+        }
+        if let Some(schemas) = schemas {
+            let misfit = |misfit| format!("the event does not fit its type's schema: {misfit}");
+            schemas.check(event).map_err(misfit)?;
         }
         Ok(Routed {
             message: Cow::Borrowed(&message.content),

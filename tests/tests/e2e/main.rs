@@ -26,5 +26,6 @@ mod publishers;
 mod queues;
 mod readme;
 mod retries;
+mod schemas;
 mod signatures;
 mod tenancy;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use cuewire::db::api_keys::KeyHolder;
-use cuewire::db::changes::Changes;
+use cuewire::db::changes::Change;
 use cuewire::db::{Database, DbError};
 use rand::RngExt;
 use sha2::{Digest, Sha256};
@@ -120,24 +120,18 @@ impl Keys {
         Ok(found)
     }
 
-    /// Looks the keys up again whose organization has changed, until the service stops. Changes are heard at
-    /// once, whatever the database does meanwhile.
-    pub(crate) async fn follow(&self, mut changes: Changes) {
-        let hear = async {
-            while let Some(change) = changes.next().await {
-                self.memory().doubt(change);
-                self.doubts.notify_one();
-            }
-        };
-        let settle = async {
-            loop {
-                self.doubts.notified().await;
-                self.settle_doubts().await;
-            }
-        };
-        tokio::select! {
-            () = hear => {}
-            () = settle => {}
+    /// Hears of a change: the keys of its organization are doubted, until [`settle`](Self::settle) has looked
+    /// them up again.
+    pub(crate) fn hear(&self, change: Change) {
+        self.memory().doubt(change);
+        self.doubts.notify_one();
+    }
+
+    /// Looks the doubted keys up again, for ever.
+    pub(crate) async fn settle(&self) {
+        loop {
+            self.doubts.notified().await;
+            self.settle_doubts().await;
         }
     }
 

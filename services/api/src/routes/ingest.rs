@@ -79,7 +79,8 @@ struct Accepted {
         (status = 403, description = "An event names another organization"),
         (status = 413, description = "An event is over 256 KiB, or a batch over 1,000 events or 8 MiB"),
         (status = 415, description = "The content type is none of an event's"),
-        (status = 422, description = "An event is not valid; in a batch `errors` names the index of each that is not"),
+        (status = 422, description = "An event is not valid, or does not fit the schema of its type that is in force; \
+            `errors` names the place, and in a batch the index of each that is not"),
         (status = 429, description = "The organization publishes more than it may: repeat it after `Retry-After`"),
     ))]
 async fn publish(
@@ -100,7 +101,7 @@ async fn publish(
     let Events { items: mut events, is_batch } = mode.read(&head.headers, &body)?;
     let mut faults = if is_batch { Faults::of_a_batch() } else { Faults::of_one() };
     for (index, event) in events.iter_mut().enumerate() {
-        faults.note(index, assign(event, &caller));
+        faults.note(index, assign(event, &caller).and_then(|()| fit(&api, event)));
     }
     faults.finish()?;
     limit(&api, &caller, &events)?;
@@ -131,6 +132,12 @@ fn limit(api: &Api, caller: &Caller, events: &[Event]) -> Result<(), Problem> {
             Some(wait),
         )
     })
+}
+
+/// Holds the event against the schema of its type, where its organization has that in force.
+fn fit(api: &Api, event: &Event) -> Result<(), Refusal> {
+    let organization = event.extension(ORGANIZATION).unwrap_or_default();
+    api.schemas.check(organization, event).map_err(Refusal::Unfit)
 }
 
 /// Says whose the event is; naming another organization than the caller's is refused.

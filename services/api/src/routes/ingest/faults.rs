@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use cuewire::event::{EventError, MAX_EVENT_BYTES};
+use cuewire::schema::Misfit;
 
 use crate::error::{FieldError, Problem};
 
@@ -14,6 +15,8 @@ const MAX_FIELD_BYTES: usize = 100;
 pub(super) enum Refusal {
     /// It is none, or over a limit.
     NotAnEvent(EventError),
+    /// It does not fit its type's schema.
+    Unfit(Misfit),
     /// Its organization is not the caller's: what is wrong, to be read after the field's name.
     NotYours(String),
 }
@@ -73,7 +76,11 @@ impl Faults {
             Refusal::NotAnEvent(EventError::Syntax(reason)) => {
                 (StatusCode::BAD_REQUEST, event(format!("is not valid JSON: {reason}")))
             }
-            Refusal::NotAnEvent(EventError::Invalid { field, reason }) => {
+            Refusal::Unfit(Misfit { path, reason }) if path.is_empty() => {
+                (StatusCode::UNPROCESSABLE_ENTITY, event(reason))
+            }
+            Refusal::NotAnEvent(EventError::Invalid { field, reason })
+            | Refusal::Unfit(Misfit { path: field, reason }) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, FieldError::new(field, reason))
             }
         }
