@@ -6,7 +6,7 @@
 //! deliveries in the delayed queues and not in a sender.
 //!
 //! A webhook's deliveries all come by one queue of each lane, so what it can take from others is that queue's
-//! [`Room`]: neither what waits or is in flight for one webhook, nor what is held until it is due, takes all.
+//! room: neither what waits or is in flight for one webhook, nor what is held until it is due, takes all.
 //!
 //! Places for what is to come: a circuit breaker and a rate limit per webhook decide in [`Gate::admit`]
 //! before the slots do, shares of organizations by the lane that a delivery comes by.

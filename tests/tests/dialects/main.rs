@@ -62,7 +62,7 @@ fn the_document_describes_every_dialect_and_all_that_it_refers_to() {
                 assert!(platform.is_none() || ids.insert(id.to_owned()), "{id} is there twice");
             }
         }
-        for name in ["iconik", "millicast", "quortex"] {
+        for name in ["aioz", "iconik", "millicast", "omegastream", "quortex"] {
             assert!(ids.iter().any(|id| id.starts_with(name)), "{name}");
         }
     });

@@ -131,8 +131,10 @@ struct ListQuery {
     /// Part of the name.
     search: Option<String>,
     #[serde(default)]
+    #[param(inline)]
     sort_by: SortBy,
     #[serde(default)]
+    #[param(inline)]
     order_by: OrderBy,
     /// How many to leave out, 0 unless given.
     #[serde(default, deserialize_with = "whole")]

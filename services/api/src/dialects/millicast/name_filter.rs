@@ -5,7 +5,7 @@
 //! `account/stream`. Ours: no look-around, as in all filters, and at most some 950 bytes, since the term says the
 //! expression four times.
 
-use cuewire::filter::{Filter, FilterError, Term};
+use cuewire::filter::{Filter, Term};
 
 use crate::error::Problem;
 
@@ -15,11 +15,14 @@ const BEFORE: &str = "data.streamName = /";
 
 /// The term of a regular expression, if it is one.
 pub(super) fn read(regex: &str) -> Result<Term, Problem> {
+    let invalid = |why: String| Problem::invalid_field("filter", format!("is no regular expression: {why}"));
+    let backslashes = regex.len() - regex.trim_end_matches('\\').len();
+    if backslashes % 2 == 1 {
+        // It would escape what ends the expression.
+        return Err(invalid("nothing follows the backslash at its end".to_owned()));
+    }
     let term = term(regex);
-    let invalid = |error: FilterError| {
-        Problem::invalid_field("filter", format!("is no regular expression: {}", error.message))
-    };
-    Filter::parse(term.as_str()).map_err(invalid)?;
+    Filter::parse(term.as_str()).map_err(|error| invalid(error.message))?;
     Ok(term)
 }
 

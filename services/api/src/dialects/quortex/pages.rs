@@ -89,6 +89,8 @@ impl Address {
         let scheme = first("x-forwarded-proto").filter(|scheme| ["http", "https"].contains(scheme));
         let host = first("x-forwarded-host").or_else(|| first(header::HOST.as_str()));
         let host = host.or_else(|| uri.authority().map(Authority::as_str));
+        // What is no host would lead a client anywhere.
+        let host = host.filter(|host| is_host(host));
         let base = host.map(|host| format!("{}://{host}", scheme.unwrap_or("http")));
         Self { base: format!("{}{path}", base.unwrap_or_default()), query: Vec::new() }
     }
@@ -104,6 +106,13 @@ impl Address {
         query.append_pair("page", &number.to_string()).extend_pairs(&self.query);
         format!("{}?{}", self.base, query.finish())
     }
+}
+
+/// A name or an address, and perhaps a port.
+fn is_host(text: &str) -> bool {
+    let byte =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    !text.is_empty() && text.bytes().all(byte) && text.parse::<Authority>().is_ok()
 }
 
 #[cfg(test)]
@@ -152,5 +161,9 @@ mod tests {
             [("host", "h"), ("x-forwarded-proto", "https, http"), ("x-forwarded-host", "public, inner")];
         assert_eq!(address(&proxy), "https://public/l/");
         assert_eq!(address(&[("host", "h"), ("x-forwarded-proto", "javascript")]), "http://h/l/");
+        assert_eq!(address(&[("host", "[::1]:80")]), "http://[::1]:80/l/");
+        for hostile in ["ev\"il<x>", "h/elsewhere", "user@h", "h?q"] {
+            assert_eq!(address(&[("host", hostile)]), "/l/", "{hostile}");
+        }
     }
 }
