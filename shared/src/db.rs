@@ -183,12 +183,6 @@ impl Database {
         Ok(client)
     }
 
-    /// Whether the database answers.
-    pub async fn ping(&self) -> Result<(), DbError> {
-        self.connection().await?.simple_query("SELECT 1").await?;
-        Ok(())
-    }
-
     /// Brings the schema up to date, and makes today's partitions. Replicas that start together wait for
     /// one another.
     pub async fn migrate(&self) -> Result<(), DbError> {

@@ -48,6 +48,17 @@ impl Api {
         webhook.ok_or_else(none)
     }
 
+    /// The caller's webhook of this id, if it is of one of these formats.
+    pub(crate) async fn webhook_in(
+        &self,
+        caller: &KeyHolder,
+        id: WebhookId,
+        formats: &[Format],
+    ) -> Result<Webhook, Problem> {
+        let webhook = self.webhook(caller, id).await?;
+        if formats.contains(&webhook.format) { Ok(webhook) } else { Err(none()) }
+    }
+
     /// The webhook's own headers, as the caller may see them: viewers see their names alone.
     pub(crate) fn shown_headers(&self, webhook: &Webhook, caller: &KeyHolder) -> BTreeMap<String, String> {
         let opened = self.vault.open_headers(webhook.id, &webhook.sealed_headers);

@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 
 /// Within a second, a newly created organization takes effect, whatever was asked before.
 const ABSENT_FOR: Duration = Duration::from_secs(1);
-/// Names of 64 KiB at most, and mostly of a few bytes.
+/// Names of 2 KiB at most, as all attributes, and mostly of a few bytes.
 const MOST_ABSENT: usize = 10_000;
 
 /// What the router knows of the configuration. Clones share it.

@@ -1,5 +1,5 @@
-//! A webhook's health, as far as attempts tell of it: gone, failing, or well again. It is written when it
-//! changes, so that the hot path has no update.
+//! A webhook's health, as far as attempts tell of it: gone, failing, or well again. Dead letters write it, and the
+//! success that follows one, so that the hot path has no update.
 
 use cuewire::db::DbError;
 use cuewire::delivery::{Attempt, Reason, State};

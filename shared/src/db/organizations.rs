@@ -14,7 +14,7 @@ pub struct Organization {
     pub id: OrganizationId,
     /// Its name; need not be unique.
     pub name: String,
-    /// Its name in the upstream platform: unique, and never a UUID.
+    /// Its name in the upstream platform: unique, and no other organization's id.
     pub external_id: Option<String>,
     /// When it was made.
     pub created_at: OffsetDateTime,
@@ -110,8 +110,8 @@ impl Database {
         Ok(deleted > 0)
     }
 
-    /// The organizations that events name: by their ids, or by their names in the upstream platform (which are
-    /// never UUIDs). By what was asked for.
+    /// The organizations that events name: by their ids, or by their names in the upstream platform, which come
+    /// first. By what was asked for.
     pub async fn organizations_named(
         &self,
         names: &[&str],

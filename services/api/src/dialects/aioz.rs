@@ -322,8 +322,7 @@ async fn check(
 
 /// The caller's webhook of this id and the platform's format.
 async fn find(api: &Api, caller: &KeyHolder, id: WebhookId) -> Result<Webhook, Problem> {
-    let webhook = api.webhook(caller, id).await?;
-    if webhook.format == Format::Aioz { Ok(webhook) } else { Err(webhooks::none()) }
+    api.webhook_in(caller, id, &[Format::Aioz]).await
 }
 
 async fn views(api: &Api, caller: &KeyHolder, webhooks: &[Webhook]) -> Result<Vec<View>, Problem> {

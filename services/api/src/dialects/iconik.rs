@@ -246,8 +246,7 @@ async fn delete(
 
 /// The caller's webhook of this id and the platform's format.
 async fn find(api: &Api, caller: &KeyHolder, id: WebhookId) -> Result<Webhook, Problem> {
-    let webhook = api.webhook(caller, id).await?;
-    Some(webhook).filter(|webhook| webhook.format == FORMAT).ok_or_else(webhooks::none)
+    api.webhook_in(caller, id, &[FORMAT]).await
 }
 
 impl Fields {

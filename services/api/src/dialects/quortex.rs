@@ -36,7 +36,7 @@ use crate::auth::{Editor, Viewer};
 use crate::checks::Checks;
 use crate::error::Problem;
 use crate::extract::{Json, Path, Query, given};
-use crate::webhooks::{self, WebhookFields};
+use crate::webhooks::WebhookFields;
 
 pub(super) const DIALECT: Dialect = Dialect {
     name: "quortex",
@@ -250,8 +250,7 @@ async fn delete(
 
 /// The caller's webhook of this id and one of the platform's types.
 async fn find(api: &Api, caller: &KeyHolder, id: WebhookId) -> Result<Webhook, Problem> {
-    let webhook = api.webhook(caller, id).await?;
-    Some(webhook).filter(|webhook| FORMATS.contains(&webhook.format)).ok_or_else(webhooks::none)
+    api.webhook_in(caller, id, &FORMATS).await
 }
 
 async fn edit(api: &Api, caller: &KeyHolder, id: WebhookId, fields: Fields) -> Result<Answer<View>, Problem> {
