@@ -30,7 +30,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use cuewire::amqp::Publisher;
 use cuewire::db::Database;
-use cuewire::db::changes::Changes;
+use cuewire::db::changes::{Changes, Watched};
 use cuewire::guard::Guard;
 use cuewire::service::Context;
 use cuewire::shutdown::Shutdown;
@@ -110,7 +110,7 @@ pub async fn serve(context: Context, config: Config, listener: TcpListener) -> a
         database,
     }));
     health.is_complete();
-    let changes = api.database.watch_changes(shutdown.clone());
+    let changes = api.database.watch_changes(Watched::Configuration, shutdown.clone());
     let following = shutdown.spawn_vital("watch over keys and schemas", follow(api.clone(), changes));
     let result = server::serve(listener, api).await;
     following.abort();

@@ -15,6 +15,7 @@ use std::time::Duration;
 use cuewire::amqp::consumer::Limits;
 use cuewire::amqp::topology::ROUTER_EVENTS;
 use cuewire::amqp::{Consumer, Publisher, Source};
+use cuewire::db::changes::Watched;
 use cuewire::message::EventMessage;
 use cuewire::service::Context;
 use tokio::sync::Semaphore;
@@ -41,7 +42,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     }
     let metrics = Metrics::new(&context.registry);
     let directory = Directory::new(context.database.clone(), metrics.clone());
-    let changes = context.database.watch_changes(context.shutdown.clone());
+    let changes = context.database.watch_changes(Watched::Configuration, context.shutdown.clone());
     let webhooks = context.health.component("webhooks");
     context.shutdown.spawn_vital("watch over webhooks", directory.clone().follow(changes, webhooks.clone()));
     if context.shutdown.run_until_stopped(webhooks.wait_until_up()).await.is_none() {

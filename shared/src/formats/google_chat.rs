@@ -20,8 +20,15 @@ const VALUE: Limit = Limit { max: 800, unit: Unit::JsonBytes };
 /// A longer link is left out, since a link cannot be cut.
 const MAX_LINK_BYTES: usize = 2_000;
 
-pub(super) const RULES: Rules =
-    Rules { name: "google_chat", retries: Retries::AsTheWebhookSays, signing: Signing::None, prepare, judge };
+pub(super) const RULES: Rules = Rules {
+    name: "google_chat",
+    retries: Retries::AsTheWebhookSays,
+    signing: Signing::None,
+    // One a second and space, by its pages.
+    rate_limit: Some(1),
+    prepare,
+    judge,
+};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

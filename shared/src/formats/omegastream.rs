@@ -20,6 +20,7 @@ pub(super) const RULES: Rules = Rules {
     name: "omegastream",
     retries: Retries::AsTheWebhookSays,
     signing: Signing::StandardWebhooks,
+    rate_limit: None,
     prepare,
     judge: Verdict::by_status,
 };

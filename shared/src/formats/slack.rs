@@ -22,8 +22,15 @@ const VALUE: Limit = Limit { max: 200, unit: Unit::Characters };
 /// A longer link is left out, since a link cannot be cut.
 const LINK: Limit = Limit { max: 2_000, unit: Unit::Characters };
 
-pub(super) const RULES: Rules =
-    Rules { name: "slack", retries: Retries::AsTheWebhookSays, signing: Signing::None, prepare, judge };
+pub(super) const RULES: Rules = Rules {
+    name: "slack",
+    retries: Retries::AsTheWebhookSays,
+    signing: Signing::None,
+    // One a second, by its pages; short bursts are not counted on.
+    rate_limit: Some(1),
+    prepare,
+    judge,
+};
 
 #[derive(Serialize)]
 struct Message {

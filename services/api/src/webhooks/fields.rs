@@ -63,8 +63,10 @@ pub(crate) struct WebhookFields {
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub(crate) headers: Option<Option<BTreeMap<String, String>>>,
-    /// Not offered yet: must be null.
-    pub(crate) rate_limit_per_second: Option<f64>,
+    /// Attempts a second, by all senders together: 1 to 10,000. Null: the format's, where its service has one.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    pub(crate) rate_limit_per_second: Option<Option<i64>>,
     /// Requests in flight at a time: 1 to 256, 16 unless given.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
@@ -95,6 +97,7 @@ pub(super) struct WebhookChange {
     event_types: Option<Vec<Pattern>>,
     filter: Option<Option<String>>,
     headers: Option<BTreeMap<String, String>>,
+    rate_limit: Option<Option<u32>>,
     max_in_flight: Option<u32>,
     timeout: Option<Duration>,
     retry_schedule: Option<Option<Schedule>>,
@@ -135,11 +138,13 @@ impl WebhookFields {
             enabled: true,
             disabled_reason: None,
             first_failed_at: None,
+            breaker: None,
             format: Format::default(),
             event_types: Vec::new(),
             filter: None,
             sealed_headers: Vec::new(),
             signature: scheme,
+            own_rate_limit: None,
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
             timeout: DEFAULT_TIMEOUT,
             retry_schedule: None,
@@ -163,9 +168,6 @@ impl WebhookFields {
     }
 
     async fn read(self, guard: &Guard, mut checks: Checks) -> Result<WebhookChange, Problem> {
-        if self.rate_limit_per_second.is_some() {
-            checks.refuse("rate_limit_per_second", "is not supported yet; leave it out, or set it to null");
-        }
         let change = WebhookChange {
             name: self.name.and_then(|name| match name {
                 Some(name) => checks.take("name", line(name, MAX_NAME_BYTES)),
@@ -187,6 +189,11 @@ impl WebhookFields {
             headers: checks
                 .optional("headers", self.headers, rules::read_headers)
                 .map(Option::unwrap_or_default),
+            rate_limit: checks.optional(
+                "rate_limit_per_second",
+                self.rate_limit_per_second,
+                rules::read_rate_limit,
+            ),
             max_in_flight: checks
                 .optional("max_in_flight", self.max_in_flight, rules::read_max_in_flight)
                 .map(|number| number.unwrap_or(DEFAULT_MAX_IN_FLIGHT)),
@@ -232,6 +239,7 @@ impl WebhookChange {
         set(&mut webhook.format, self.format.as_ref());
         set(&mut webhook.event_types, self.event_types.as_ref());
         set(&mut webhook.filter, self.filter.as_ref());
+        set(&mut webhook.own_rate_limit, self.rate_limit.as_ref());
         set(&mut webhook.max_in_flight, self.max_in_flight.as_ref());
         set(&mut webhook.timeout, self.timeout.as_ref());
         set(&mut webhook.retry_schedule, self.retry_schedule.as_ref());
@@ -323,7 +331,7 @@ mod tests {
             (header("a b"), "headers", "no name for a header"),
             (with(r#""headers":{"X-A":"1","x-a":"2"}"#), "headers", "twice"),
             (with(r#""headers":{"x-a":"1\n2"}"#), "headers", "no header may have"),
-            (with(r#""rate_limit_per_second":5"#), "rate_limit_per_second", "not supported yet"),
+            (with(r#""rate_limit_per_second":0"#), "rate_limit_per_second", "must be 1 to 10000"),
             (with(r#""max_in_flight":0"#), "max_in_flight", "must be 1 to 256"),
             (with(r#""timeout_ms":30001"#), "timeout_ms", "must be 100 to 30000"),
             (with(r#""retry_schedule":["1y"]"#), "retry_schedule", "a duration is"),

@@ -10,7 +10,7 @@ use cuewire::formats::{Format, Signing};
 use cuewire::guard::{FORBIDDEN, Guard};
 use cuewire::retry::{Schedule, parse_duration};
 use cuewire::signature::{Scheme, Secret};
-use cuewire::webhook::{MAX_EVENT_TYPES, MAX_MAX_IN_FLIGHT, MAX_TIMEOUT, Pattern, Webhook};
+use cuewire::webhook::{MAX_EVENT_TYPES, MAX_MAX_IN_FLIGHT, MAX_RATE_LIMIT, MAX_TIMEOUT, Pattern, Webhook};
 
 use crate::checks::{Checks, MAX_NAME_BYTES, line};
 
@@ -141,6 +141,11 @@ pub(super) fn read_headers(headers: BTreeMap<String, String>) -> Result<BTreeMap
 pub(super) fn read_max_in_flight(number: i64) -> Result<u32, String> {
     let number = u32::try_from(number).ok().filter(|number| (1..=MAX_MAX_IN_FLIGHT).contains(number));
     number.ok_or_else(|| format!("must be 1 to {MAX_MAX_IN_FLIGHT}"))
+}
+
+pub(super) fn read_rate_limit(per_second: i64) -> Result<u32, String> {
+    let limit = u32::try_from(per_second).ok().filter(|limit| (1..=MAX_RATE_LIMIT).contains(limit));
+    limit.ok_or_else(|| format!("must be 1 to {MAX_RATE_LIMIT}"))
 }
 
 pub(super) fn read_timeout(ms: i64) -> Result<Duration, String> {
