@@ -32,7 +32,7 @@ CREATE TRIGGER announce_closing AFTER DELETE ON webhook_health
 CREATE TABLE notices (
     -- the event's id
     id              uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-    organization_id uuid NOT NULL REFERENCES organizations ON DELETE CASCADE,
+    organization_id uuid NOT NULL,
     webhook_id      uuid NOT NULL,
     type            text NOT NULL,
     noted_at        timestamptz NOT NULL DEFAULT now(),

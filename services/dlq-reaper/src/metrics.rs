@@ -17,6 +17,8 @@ pub(crate) struct Metrics {
     pub(crate) parked: IntCounter,
     pub(crate) redriven: IntCounter,
     pub(crate) redrive_failures: IntCounter,
+    pub(crate) notices: IntCounter,
+    pub(crate) disabled: IntCounter,
     pub(crate) partition_days_ahead: IntGauge,
     pub(crate) partitions_dropped: IntCounterVec,
     pub(crate) rows_deleted: IntCounterVec,
@@ -64,6 +66,16 @@ impl Metrics {
                 registry,
                 "cuewire_reaper_redrive_failures_total",
                 "Dead letters that the broker did not take, and that are due again",
+            ),
+            notices: counter(
+                registry,
+                "cuewire_reaper_notices_total",
+                "Events of Cuewire's own that were published",
+            ),
+            disabled: counter(
+                registry,
+                "cuewire_reaper_webhooks_disabled_total",
+                "Webhooks disabled because they had failed for days without a success",
             ),
             partition_days_ahead: gauge(
                 registry,

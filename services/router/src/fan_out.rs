@@ -7,9 +7,10 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use cuewire::amqp::publisher::MAX_UNCONFIRMED;
-use cuewire::amqp::topology::{Lane, PUBLISHER_PREFIX, Topology};
+use cuewire::amqp::topology::{PUBLISHER_PREFIX, Topology};
 use cuewire::amqp::{Message, Publication, Publisher};
 use cuewire::db::events::{EventKey, LoggedEvent};
 use cuewire::db::{Database, DbError, until_it_answers};
@@ -23,6 +24,7 @@ use time::OffsetDateTime;
 use crate::directory::{Directory, Found};
 use crate::matching::Index;
 use crate::metrics::Metrics;
+use crate::shares::Shares;
 
 /// What fanning out needs.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct FanOut {
     pub topology: Topology,
     /// What is counted.
     pub metrics: Metrics,
+    /// Who has used up its share of the fresh lane.
+    pub shares: Shares,
     /// The events under way, so that a repeat that comes a moment later is dropped too.
     pub under_way: Mutex<HashSet<EventKey>>,
 }
@@ -108,7 +112,6 @@ impl FanOut {
         }
         let matched: Vec<Vec<WebhookId>> =
             routed.iter().map(|event| event.index.matches(&event.message.event)).collect();
-        self.metrics.deliveries.inc_by(matched.iter().map(|webhooks| webhooks.len() as u64).sum());
         tokio::join!(self.log(&routed, &matched), self.publish_all(&routed, &matched, rejected));
         drop(claim);
     }
@@ -234,13 +237,27 @@ impl FanOut {
                 if under_way.len() == MAX_UNCONFIRMED {
                     under_way.next().await;
                 }
-                under_way.push(self.publish(delivery(event, *webhook)));
+                under_way.push(self.publish(self.delivery(event, *webhook)));
             }
         }
         for dead_letter in rejected {
             under_way.push(self.publish(dead_letter));
         }
         while under_way.next().await.is_some() {}
+    }
+
+    fn delivery(&self, event: &Routed<'_>, webhook: WebhookId) -> Publication {
+        let new = NewDelivery {
+            organization: event.key.organization,
+            webhook,
+            source: &event.key.source,
+            event_id: &event.key.id,
+            category: event.message.event.event_type.category(),
+            event: event.message.json.clone(),
+        };
+        let lane = self.shares.lane(event.key.organization, Instant::now());
+        self.metrics.deliveries.with_label_values(&[lane.as_str()]).inc();
+        DeliveryMessage::first(new, Round::FIRST, lane, event.taken_at).publication()
     }
 
     async fn publish(&self, publication: Publication) {
@@ -298,16 +315,4 @@ impl Drop for Claim<'_> {
             under_way.remove(key);
         }
     }
-}
-
-fn delivery(event: &Routed<'_>, webhook: WebhookId) -> Publication {
-    let new = NewDelivery {
-        organization: event.key.organization,
-        webhook,
-        source: &event.key.source,
-        event_id: &event.key.id,
-        category: event.message.event.event_type.category(),
-        event: event.message.json.clone(),
-    };
-    DeliveryMessage::first(new, Round::FIRST, Lane::Fresh, event.taken_at).publication()
 }

@@ -8,13 +8,14 @@ pub mod directory;
 pub mod fan_out;
 pub mod matching;
 pub mod metrics;
+pub mod shares;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cuewire::amqp::consumer::Limits;
 use cuewire::amqp::topology::ROUTER_EVENTS;
-use cuewire::amqp::{Consumer, Publisher, Source};
+use cuewire::amqp::{Consumer, Publisher, Source, peers};
 use cuewire::db::changes::Watched;
 use cuewire::message::EventMessage;
 use cuewire::service::Context;
@@ -25,6 +26,7 @@ pub use config::Config;
 use directory::Directory;
 use fan_out::FanOut;
 use metrics::Metrics;
+use shares::Shares;
 
 /// What one statement logs: beyond this a larger batch gains nothing.
 const BATCH: Limits = Limits {
@@ -66,8 +68,14 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         publisher,
         topology: context.common.topology,
         metrics,
+        shares: Shares::new(config.fresh_share_per_second),
         under_way: Mutex::default(),
     });
+    let (sharing, shutdown) = (Arc::clone(&fan_out), context.shutdown.clone());
+    let follow = peers::follow(context.broker.clone(), ROUTER_EVENTS, shutdown.clone(), move |routers| {
+        sharing.shares.share_among(routers);
+    });
+    shutdown.spawn_vital("watch over peers", follow);
     let slots = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT));
     let mut batches = JoinSet::new();
     loop {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuewire::amqp::consumer::Settlement;
-use cuewire::amqp::topology::Lane;
 use cuewire::amqp::{Message, Publisher};
 use cuewire::db::attempts::RecordedAttempt;
 use cuewire::db::{Database, until_it_answers};
@@ -143,7 +142,7 @@ impl Sender {
             tracing::info!("a test call that nobody waits for any more is dropped");
             return Ok(Step::Done);
         }
-        if (origin.redelivered || delivery.lane != Lane::Fresh)
+        if (origin.redelivered || !delivery.comes_straight_from_the_router())
             && let Some(recorded) = self.until_told(origin, self.log.look_up(delivery.key())).await??
         {
             return Ok(self.after_a_copy(delivery, origin.redelivered, &target, &recorded).await);

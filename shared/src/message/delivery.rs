@@ -96,6 +96,12 @@ impl DeliveryMessage {
         }
     }
 
+    /// Whether no sender has had it before, unless the broker delivers it again: nothing can be on record of it.
+    #[must_use]
+    pub fn comes_straight_from_the_router(&self) -> bool {
+        self.round == Round::FIRST && self.number == 1 && self.not_before.is_none()
+    }
+
     /// The day whose partition has this attempt's record.
     #[must_use]
     pub fn day(&self) -> Date {

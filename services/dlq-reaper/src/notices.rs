@@ -1,0 +1,108 @@
+//! Notices: what Cuewire has to say of its own (a webhook keeps failing, was disabled, is well again; a delivery
+//! has failed for good) is published as an event, which the organization's webhooks may want.
+//!
+//! A notice is written by the statement that changes what it tells of, and forgotten when the broker has its event:
+//! so none is lost, and one that is published twice after a crash is a repeat, which the router drops.
+
+use std::time::Duration;
+
+use cuewire::amqp::Publisher;
+use cuewire::db::notices::Notice;
+use cuewire::db::{Database, DbError};
+use cuewire::delivery::rfc3339;
+use cuewire::event::{AttributeValue, Data, Event, EventType};
+use cuewire::message::EventMessage;
+use futures_util::future::join_all;
+use uuid::Uuid;
+
+use crate::metrics::Metrics;
+
+/// The source of Cuewire's own events.
+const SOURCE: &str = "/cuewire";
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Above the time that a publish may take (30 s without a confirm).
+const LEASE: Duration = Duration::from_secs(90);
+/// Published together, and confirmed before the next are read.
+const AT_A_TIME: i64 = 100;
+
+/// Publishes notices, for ever.
+pub(crate) async fn keep_publishing(database: &Database, publisher: &Publisher, metrics: &Metrics) {
+    loop {
+        match publish(database, publisher, metrics).await {
+            // There may be more.
+            Ok(published) if published == AT_A_TIME as usize => continue,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "notices wait for the database"),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Claims, publishes, awaits the confirms, and forgets. Answers how many were published.
+async fn publish(database: &Database, publisher: &Publisher, metrics: &Metrics) -> Result<usize, DbError> {
+    let notices = database.claim_notices(LEASE, AT_A_TIME).await?;
+    let sent = join_all(notices.iter().map(|notice| send(publisher, notice))).await;
+    let published: Vec<Uuid> = sent.into_iter().flatten().collect();
+    if !published.is_empty() {
+        database.forget_notices(&published).await?;
+        metrics.notices.inc_by(published.len() as u64);
+    }
+    Ok(published.len())
+}
+
+async fn send(publisher: &Publisher, notice: &Notice) -> Option<Uuid> {
+    let event = match event(notice) {
+        Ok(event) => event,
+        Err(error) => {
+            tracing::error!(notice = %notice.id, error, "a notice that cannot be published is dropped");
+            return Some(notice.id);
+        }
+    };
+    match publisher.publish(EventMessage::publication(&event, false)).await {
+        Ok(()) => Some(notice.id),
+        Err(error) => {
+            tracing::warn!(notice = %notice.id, %error, "a notice is published later");
+            None
+        }
+    }
+}
+
+fn event(notice: &Notice) -> Result<Event, String> {
+    let organization = AttributeValue::Text(notice.organization.to_string());
+    Ok(Event {
+        id: notice.id.to_string(),
+        source: SOURCE.to_owned(),
+        event_type: EventType::parse(&notice.event_type)?,
+        subject: Some(notice.webhook.to_string()),
+        time: Some(rfc3339(notice.noted_at)),
+        datacontenttype: None,
+        dataschema: None,
+        extensions: vec![("organization".to_owned(), organization)],
+        data: Data::Json(notice.data.clone().into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use cuewire::catalogue;
+    use cuewire::ids::{OrganizationId, WebhookId};
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn a_notice_becomes_an_event_that_the_catalogue_lists() {
+        let notice = Notice {
+            id: Uuid::now_v7(),
+            organization: OrganizationId::new(),
+            webhook: WebhookId::new(),
+            event_type: "webhook.disabled".to_owned(),
+            noted_at: datetime!(2026-01-31 09:30:00 UTC),
+            data: r#"{"url":"https://example.com/"}"#.to_owned(),
+        };
+        let event = event(&notice).unwrap();
+        assert!(catalogue::find(event.event_type.as_str()).is_some());
+        assert_eq!(event.extension("organization"), Some(notice.organization.to_string().as_str()));
+        assert_eq!(Event::from_json(&event.to_json()).unwrap(), event);
+    }
+}
