@@ -299,6 +299,11 @@ impl System {
         }
     }
 
+    /// Whether a replica of the service runs.
+    pub(crate) async fn runs(&self, service: Service) -> bool {
+        self.running.lock().await.iter().any(|running| running.service() == service)
+    }
+
     /// A metric, summed over the replicas of a service and all labels.
     pub async fn sum(&self, service: Service, metric: &str) -> f64 {
         let mut sum = 0.0;

@@ -132,8 +132,8 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     /// Why one more request cannot be started, if so.
-    fn refusal(&self, lane: Lane, now_s: f64) -> Option<Refusal> {
-        if !self.line.has_slot() || !self.room.may_start(self.line.of(lane), self.line.is_slow(now_s)) {
+    fn refusal(&self, lane: Lane, now: Instant, now_s: f64) -> Option<Refusal> {
+        if !self.line.has_slot(now) || !self.room.may_start(self.line.of(lane), self.line.is_slow(now_s)) {
             Some(Refusal::Webhook)
         } else if !self.room.may_add(self.share.places) {
             Some(Refusal::Organization)
@@ -279,7 +279,7 @@ impl Gate {
         let mut lines = self.lines();
         let Some(place) = lines.open(asking, now) else { return Err(NEAREST_PLACE) };
         let mut parts = lines.at(place);
-        let refusal = parts.refusal(place.lane, now_s);
+        let refusal = parts.refusal(place.lane, now, now_s);
         let behind = (parts.line.waiting() > 0).then(|| Arc::clone(&parts.line.freed));
         if let Some(refusal) = refusal.or(behind.is_some().then_some(Refusal::Webhook)) {
             let before = u32::try_from(parts.waiting(refusal) + 1).unwrap_or(u32::MAX);
@@ -302,7 +302,7 @@ impl Gate {
         let now_s = self.seconds(now);
         let mut lines = self.lines();
         let mut parts = lines.at(place);
-        let refusal = parts.refusal(place.lane, now_s).unwrap_or(Refusal::Webhook);
+        let refusal = parts.refusal(place.lane, now, now_s).unwrap_or(Refusal::Webhook);
         parts.take_place(refusal, now, now_s)
     }
 

@@ -13,6 +13,8 @@ use super::streak::{Ending, Streak};
 
 /// A webhook whose requests take so long keeps places from others for longer than these would wait.
 const SLOW_S: f64 = 1.0;
+/// Between the failure that opens a breaker and the database's word that it is open nothing more is sent.
+const UNTIL_HEARD: Duration = Duration::from_secs(1);
 /// Of a webhook that has never answered, so many requests are in flight at a time; each answer allows one more.
 const FIRST_SLOTS: usize = 4;
 
@@ -30,6 +32,8 @@ pub(super) struct Line {
     pub(super) pace: Pace,
     pub(super) limit: Limit,
     streak: Streak,
+    /// Its breaker is about to be opened.
+    shut_until: Instant,
     pub(super) used: Instant,
 }
 
@@ -43,6 +47,7 @@ impl Line {
             pace: Pace::new(now),
             limit: Limit::new(now),
             streak: Streak::new(now),
+            shut_until: now,
             used: now,
         }
     }
@@ -64,8 +69,8 @@ impl Line {
     }
 
     /// Whether there is a slot for one request more.
-    pub(super) fn has_slot(&self) -> bool {
-        self.pace.in_flight() < self.slots.min(self.proven)
+    pub(super) fn has_slot(&self, now: Instant) -> bool {
+        self.pace.in_flight() < self.slots.min(self.proven) && now >= self.shut_until
     }
 
     /// Whether its requests are known to take long.
@@ -84,7 +89,11 @@ impl Line {
         if matches!(ending, Ending::Taken | Ending::Refused) {
             self.proven = self.slots.min(self.proven + 1);
         }
-        self.streak.note(ending, now)
+        let failures = self.streak.note(ending, now);
+        if failures.is_some() {
+            self.shut_until = now + UNTIL_HEARD;
+        }
+        failures
     }
 
     /// Its breaker is open: when that closes, it begins with one request, and each answer allows one more.

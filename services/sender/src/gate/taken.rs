@@ -48,7 +48,7 @@ impl Queued {
         let started_s = self.gate.seconds(started);
         let mut lines = self.gate.lines();
         let parts = lines.at(self.place);
-        if let Some(refusal) = parts.refusal(self.place.lane, started_s) {
+        if let Some(refusal) = parts.refusal(self.place.lane, started, started_s) {
             return Err(match refusal {
                 Refusal::Webhook => {
                     // It may have been told of room that it cannot use: another may.

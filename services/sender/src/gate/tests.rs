@@ -177,6 +177,8 @@ async fn five_requests_without_an_answer_open_the_breaker() {
     for expected in [None, None, None, None, Some(5)] {
         assert_eq!(go(&gate, webhook).await.ended(Ending::Unanswered), expected);
     }
+    let next = gate.admit(to(webhook, 2, FRESH)).await;
+    assert!(matches!(next, Admission::Park(..)), "nothing is sent until the database has heard: {next:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,7 +64,7 @@ impl Database {
                          WHERE delivery_stats.webhook_id = webhook_health.webhook_id
                            AND minute >= date_trunc('minute', first_failed_at)) AS since
                      WHERE first_failed_at < now() - make_interval(secs => $1)
-                       AND delivered = 0 AND failed >= $2
+                       AND delivered = 0 AND failed >= $2::bigint
                  ), disabled AS (
                      UPDATE webhooks SET enabled = false, updated_at = now(),
                          disabled_reason = format('all %s attempts since %s have failed', failed,
