@@ -66,6 +66,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         topology: context.common.topology,
         metrics,
         under_way: Mutex::default(),
+        shutdown: context.shutdown.clone(),
     });
     let slots = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT));
     let mut batches = JoinSet::new();

@@ -134,7 +134,8 @@ impl Sender {
             Err(detail) => return Ok(self.bury(&delivery, Reason::Poison, detail, None)),
         };
         drop(permit);
-        self.conclude(delivery, origin.redelivered, &target, attempt).await
+        let conclude = self.conclude(delivery, origin.redelivered, &target, attempt);
+        self.shutdown.finish(conclude).await.ok_or(Abandoned)?
     }
 
     /// The webhook's permission to send now, or how long the delivery is to stay away. A test call, for which
@@ -155,7 +156,8 @@ impl Sender {
         })
     }
 
-    /// Puts the attempt on record, and says what follows from it.
+    /// Puts the attempt on record, and says what follows from it. Where the sender stops while the database is
+    /// away, the message goes back to its queue instead, and whoever takes it finds what there is on record.
     async fn conclude(
         &self,
         delivery: DeliveryMessage,
