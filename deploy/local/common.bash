@@ -99,6 +99,45 @@ signal_and_wait() {
     done
 }
 
+# attend <command…>: runs a command until it ends or this script is told to end. In a
+# session of its own, so that a Ctrl-C does not reach half of it before this script,
+# whose trap ends all of it by end_attended.
+ATTENDED=''
+attend() {
+    local code=0
+    setsid "$@" 8>&- &
+    ATTENDED=$!
+    wait "$ATTENDED" || code=$?
+    ATTENDED=''
+    return "$code"
+}
+
+# Ends what is attended, whatever it has started in its session. For tidying up it
+# has $1 seconds.
+end_attended() {
+    local deadline=$((SECONDS + $1)) pids
+    [[ -n $ATTENDED ]] || return 0
+    mapfile -t pids < <(in_session "$ATTENDED")
+    kill -TERM "${pids[@]}" 2>/dev/null || true
+    while mapfile -t pids < <(in_session "$ATTENDED") && ((${#pids[@]} > 0)); do
+        ((SECONDS < deadline)) || kill -KILL "${pids[@]}" 2>/dev/null || true
+        sleep 0.1
+    done
+    wait "$ATTENDED" || true
+    ATTENDED=''
+}
+
+# The pids of what runs in session $1.
+in_session() {
+    local file stat
+    for file in /proc/[0-9]*/stat; do
+        stat=''
+        { IFS= read -r -d '' stat <"$file"; } 2>/dev/null || [[ -n $stat ]] || continue
+        read -ra stat <<<"${stat##*) }"
+        [[ ${stat[0]} == [ZX] || ${stat[3]} != "$1" ]] || { file=${file#/proc/} && echo "${file%/stat}"; }
+    done
+}
+
 # --- ports -------------------------------------------------------------------
 
 # The inode of whoever listens on TCP port $1, on any address; fails when nobody does.
@@ -118,6 +157,9 @@ port_holder() {
     pid=${pid%%/*}
     [[ -n $pid ]] && echo "$(cat "/proc/$pid/comm") (pid $pid)" || echo "another user's process"
 }
+
+# Where to look for a free port that is nobody's usual one.
+random_port() { echo $((10000 + (RANDOM * 32768 + RANDOM) % 22000)); }
 
 # The first port from $1 on where nobody listens and that is not in the list $2.
 # Below 32768, where the kernel begins to hand out ports for outgoing connections.

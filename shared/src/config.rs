@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::amqp::topology::{self, PublisherGrant, Topology};
 use crate::db::Database;
 use crate::retry::parse_duration;
+use crate::shutdown::FINISH_WITHIN;
 use crate::vault::Vault;
 use crate::webhook::MAX_TIMEOUT;
 
@@ -157,10 +158,12 @@ impl Common {
             "json" => Ok(LogFormat::Json),
             _ => Err(format!("is {text:?}, and must be text or json")),
         };
-        // Shorter, and every stop would send requests twice.
+        // Shorter, and a stop could send requests twice.
         let shutdown_grace = |text: &str| match parse_duration(text)? {
-            grace if grace > MAX_TIMEOUT => Ok(grace),
-            _ => Err(format!("is {text}, and must be longer than the longest request, {MAX_TIMEOUT:?}")),
+            grace if grace > MAX_TIMEOUT + FINISH_WITHIN => Ok(grace),
+            _ => Err(format!(
+                "is {text}, and must be longer than the longest request, {MAX_TIMEOUT:?}, and its record, {FINISH_WITHIN:?}"
+            )),
         };
         Ok(Self {
             database_url: environment

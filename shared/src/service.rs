@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use prometheus::Registry;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::amqp::{Agreed, Broker};
@@ -21,7 +21,7 @@ use crate::shutdown::Shutdown;
 const BAD_CONFIGURATION: u8 = 2;
 const CONFIGURATION: &str = "
 Configuration is read from the environment; deploy/.env.example describes every variable.
-SIGTERM stops the service when it has finished what is in flight.";
+SIGTERM or Ctrl-C stops the service when it has finished what is in flight; a second one stops it at once.";
 const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// The database's record of the fingerprint of the key that seals secrets.
@@ -214,14 +214,14 @@ where
     health::serve(listen, context.health.clone(), context.registry.clone(), health_shutdown.clone())
         .await
         .map_err(|error| anyhow::anyhow!("CUEWIRE_HEALTH_LISTEN: cannot listen on {listen}: {error}"))?;
-    shutdown.spawn_vital("signals", stop_on_signal(shutdown.clone()));
+    let signals = Signals::watch()?;
     tracing::info!(service, version = env!("CARGO_PKG_VERSION"), "starting");
     let result = tokio::select! {
         result = run(context) => result,
         // Whoever started the process starts it again, and what was in flight is delivered again.
         task = shutdown.broken() => Err(anyhow::anyhow!("the {task} has ended, which it cannot do without")),
-        () = async { shutdown.stopped().await; tokio::time::sleep(grace).await } => {
-            Err(anyhow::anyhow!("work was still in flight {grace:?} after the signal to stop; it will be delivered again"))
+        when = stop_on_signal(signals, &shutdown, grace) => {
+            Err(anyhow::anyhow!("work was still in flight {when}; it will be delivered again"))
         }
     };
     health_shutdown.stop();
@@ -229,21 +229,36 @@ where
     result
 }
 
-async fn stop_on_signal(shutdown: Shutdown) {
-    let wait = async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        Ok::<_, std::io::Error>(())
-    };
-    match wait.await {
-        Ok(()) => tracing::info!("stopping: finishing what is in flight"),
-        Err(error) => tracing::error!(%error, "cannot watch for signals"),
+/// The signals to stop: SIGTERM, and SIGINT, which is Ctrl-C.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn watch() -> std::io::Result<Self> {
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt })
     }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Stops the service at the first signal. Returns when the work in flight has had its time, and answers when that
+/// was: after the grace, or at a second signal.
+async fn stop_on_signal(mut signals: Signals, shutdown: &Shutdown, grace: Duration) -> String {
+    shutdown.run_until_stopped(signals.next()).await;
+    tracing::info!("stopping: finishing what is in flight");
     shutdown.stop();
+    tokio::select! {
+        () = tokio::time::sleep(grace) => format!("{grace:?} after the signal to stop"),
+        () = signals.next() => "at a second signal to stop".to_owned(),
+    }
 }
 
 fn start_logging(common: &Common) -> Result<(), ConfigError> {
@@ -263,19 +278,36 @@ fn start_logging(common: &Common) -> Result<(), ConfigError> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_service_whose_vital_task_ends_ends_with_an_error_that_names_it() {
+    /// Nothing answers there.
+    fn common() -> Common {
         let variables = [
             ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"),
             ("AMQP_URL", "amqp://nobody@127.0.0.1:1/none"),
             ("CUEWIRE_SECRETS_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
             ("CUEWIRE_HEALTH_LISTEN", "127.0.0.1:0"),
         ];
-        let common = Common::read(&Environment::of(variables), 0).unwrap();
-        let ended = serve("test", common, async |context: Context| {
+        Common::read(&Environment::of(variables), 0).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_service_whose_vital_task_ends_ends_with_an_error_that_names_it() {
+        let ended = serve("test", common(), async |context: Context| {
             context.shutdown.spawn_vital("heart", async { panic!("on purpose") });
             std::future::pending().await
         });
         assert_eq!(ended.await.unwrap_err().to_string(), "the heart has ended, which it cannot do without");
+    }
+
+    #[tokio::test]
+    async fn work_that_outlasts_the_grace_for_stopping_ends_the_service_with_an_error_that_says_so() {
+        let common = Common { shutdown_grace: Duration::from_millis(20), ..common() };
+        let ended = serve("test", common, async |context: Context| {
+            context.shutdown.stop();
+            std::future::pending().await
+        });
+        assert_eq!(
+            ended.await.unwrap_err().to_string(),
+            "work was still in flight 20ms after the signal to stop; it will be delivered again"
+        );
     }
 }

@@ -18,7 +18,7 @@ pub mod organization;
 mod panics;
 mod place;
 mod policy;
-mod process;
+pub mod process;
 mod raw;
 pub mod receiver;
 mod running;

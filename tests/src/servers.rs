@@ -60,7 +60,7 @@ impl OwnServers {
             PathBuf::from,
         );
         assert!(script.is_file(), "{} is not there; CUEWIRE_TEST_SERVERS may name it", script.display());
-        let run_dir = std::env::temp_dir().join(format!("cuewire-tests-{}", uuid::Uuid::new_v4().simple()));
+        let run_dir = new_run_dir();
         let nowhere: Url = "none:".parse().unwrap();
         let servers = Servers { amqp: nowhere.clone(), database: nowhere, management: None };
         let mut own = Self { script, run_dir, servers };
@@ -107,6 +107,15 @@ impl OwnServers {
             eprintln!("{} is left: {}", self.run_dir.display(), String::from_utf8_lossy(&output.stderr));
         }
     }
+}
+
+/// A directory for servers, or a stack, of one test's own; not there yet. `make test` says where such are, so that
+/// it can end what is left in them when it is interrupted.
+#[must_use]
+pub fn new_run_dir() -> PathBuf {
+    let environment = Environment::of_process();
+    let above = environment.text("CUEWIRE_TEST_RUN_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    above.join(format!("cuewire-tests-{}", uuid::Uuid::new_v4().simple()))
 }
 
 /// The binary of that name: beside this test's own executable, unless `CUEWIRE_TEST_BIN_DIR` says where.

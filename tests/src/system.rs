@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cuewire::config::{Common, Environment};
 use futures_util::FutureExt;
+use reqwest::StatusCode;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, OnceCell};
@@ -17,8 +18,8 @@ use crate::management::{Management, Permissions};
 use crate::organization::Organization;
 use crate::panics;
 use crate::place::{Place, Schema};
-use crate::process::Process;
-use crate::running::{Running, Service, Task};
+use crate::process::{Ended, Process};
+use crate::running::{Running, STOP_WITHIN, Service, Task};
 use crate::servers::OwnServers;
 use crate::wait::{until, within};
 
@@ -256,6 +257,17 @@ impl System {
         None
     }
 
+    /// What a replica of the service, a process, answers where its health is told: the status and the text.
+    pub async fn health(&self, service: Service, path: &str) -> (StatusCode, String) {
+        let running = self.running.lock().await;
+        for running in running.iter().filter(|it| it.service() == service) {
+            if let Running::Process(process) = running {
+                return process.get(path).await.unwrap();
+            }
+        }
+        panic!("no {} runs as a process", service.name());
+    }
+
     /// What the processes of a service have logged so far, by lines.
     pub async fn said(&self, service: Service) -> Vec<String> {
         let mut said = Vec::new();
@@ -278,6 +290,23 @@ impl System {
     /// SIGTERM to one replica; returns when it has ended in good order.
     pub async fn stop(&self, service: Service) {
         self.take(service).await.stop().await;
+    }
+
+    /// Sends a signal, such as `TERM`, to one replica, which is a process.
+    pub async fn signal(&self, service: Service, signal: &str) {
+        let running = self.running.lock().await;
+        match running.iter().find(|it| it.service() == service) {
+            Some(Running::Process(process)) => process.signal(signal).await,
+            _ => panic!("no {} runs as a process", service.name()),
+        }
+    }
+
+    /// Waits until one replica, which is a process, has ended of itself or by a signal.
+    pub async fn ended(&self, service: Service) -> Ended {
+        match self.take(service).await {
+            Running::Process(process) => process.ended(STOP_WITHIN).await,
+            Running::Task(_) => panic!("the {} is no process", service.name()),
+        }
     }
 
     async fn take(&self, service: Service) -> Running {
@@ -398,7 +427,7 @@ impl System {
     }
 
     /// Another connection to the database: the first may have been lost to a fault.
-    pub(crate) async fn fresh_database(&self) -> tokio_postgres::Client {
+    pub async fn fresh_database(&self) -> tokio_postgres::Client {
         let connected = tokio_postgres::connect(&self.place.database_url, NoTls).await;
         let (client, connection) = connected.expect("the database is there");
         tokio::spawn(connection);

@@ -40,7 +40,9 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     if context.prepare().await?.is_none() {
         return Ok(());
     }
-    let publisher = Publisher::start(broker.clone(), publishing, shutdown.clone());
+    // What is claimed at the signal to stop is published after it.
+    let finishing = shutdown.later();
+    let publisher = Publisher::start(broker.clone(), publishing, finishing.clone());
     let source = |queue: &str, prefetch| Source { queue: queue.to_owned(), prefetch, number: 0 };
     let sources =
         move |_: &_| vec![source(REAPER_DEAD, DEAD_PREFETCH), source(REAPER_UNROUTED, UNROUTED_PREFETCH)];
@@ -57,11 +59,12 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     // In one task: none of them can end unnoticed while the others go on.
     tokio::join!(
         reaper.reap(&mut consumer),
-        shutdown.run_until_stopped(redrive::keep_redriving(database, &publisher, &metrics)),
-        shutdown.run_until_stopped(notices::keep_publishing(database, &publisher, &metrics)),
+        redrive::keep_redriving(database, &publisher, &metrics, shutdown),
+        notices::keep_publishing(database, &publisher, &metrics, shutdown),
         shutdown.run_until_stopped(disabling::keep_disabling(database, config.disable_after, &metrics)),
         shutdown.run_until_stopped(retention::keep_calendar(database, &config, &metrics)),
     );
     consumer.close().await;
+    finishing.stop();
     Ok(())
 }

@@ -12,6 +12,7 @@ use cuewire::db::{Database, DbError};
 use cuewire::delivery::rfc3339;
 use cuewire::event::{AttributeValue, Data, Event, EventType};
 use cuewire::message::EventMessage;
+use cuewire::shutdown::Shutdown;
 use futures_util::future::join_all;
 use uuid::Uuid;
 
@@ -25,16 +26,21 @@ const LEASE: Duration = Duration::from_secs(90);
 /// Published together, and confirmed before the next are read.
 const AT_A_TIME: i64 = 100;
 
-/// Publishes notices, for ever.
-pub(crate) async fn keep_publishing(database: &Database, publisher: &Publisher, metrics: &Metrics) {
-    loop {
-        match publish(database, publisher, metrics).await {
+/// Publishes notices until the service stops; what is claimed then is published, and forgotten.
+pub(crate) async fn keep_publishing(
+    database: &Database,
+    publisher: &Publisher,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) {
+    while !shutdown.is_stopped() {
+        match shutdown.finish(publish(database, publisher, metrics)).await {
             // There may be more.
-            Ok(published) if published == AT_A_TIME as usize => continue,
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "notices wait for the database"),
+            Some(Ok(published)) if published == AT_A_TIME as usize => continue,
+            Some(Ok(_)) | None => {}
+            Some(Err(error)) => tracing::warn!(%error, "notices wait for the database"),
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        shutdown.run_until_stopped(tokio::time::sleep(LOOK_EVERY)).await;
     }
 }
 

@@ -8,6 +8,7 @@ use cuewire::amqp::Publisher;
 use cuewire::db::{Database, DbError};
 use cuewire::ids::DeadLetterId;
 use cuewire::message::Redrive;
+use cuewire::shutdown::Shutdown;
 use futures_util::future::join_all;
 use time::OffsetDateTime;
 
@@ -20,18 +21,21 @@ const LEASE: Duration = Duration::from_secs(90);
 /// Their bodies are in memory, and a flood of them is spread out.
 const AT_A_TIME: i64 = 100;
 
-/// Sends again what is due, for ever.
-pub(crate) async fn keep_redriving(database: &Database, publisher: &Publisher, metrics: &Metrics) {
-    loop {
-        match redrive_due(database, publisher, metrics).await {
+/// Sends again what is due until the service stops; what is claimed then is sent, and marked.
+pub(crate) async fn keep_redriving(
+    database: &Database,
+    publisher: &Publisher,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) {
+    while !shutdown.is_stopped() {
+        match shutdown.finish(redrive_due(database, publisher, metrics)).await {
             // There may be more.
-            Ok(redriven) if redriven == AT_A_TIME as usize => {}
-            Ok(_) => tokio::time::sleep(LOOK_EVERY).await,
-            Err(error) => {
-                tracing::warn!(%error, "dead letters that are due wait for the database");
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
+            Some(Ok(redriven)) if redriven == AT_A_TIME as usize => continue,
+            Some(Ok(_)) | None => {}
+            Some(Err(error)) => tracing::warn!(%error, "dead letters that are due wait for the database"),
         }
+        shutdown.run_until_stopped(tokio::time::sleep(LOOK_EVERY)).await;
     }
 }
 

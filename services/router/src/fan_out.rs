@@ -18,6 +18,7 @@ use cuewire::delivery::Reason;
 use cuewire::ids::{Round, WebhookId};
 use cuewire::message::delivery::NewDelivery;
 use cuewire::message::{DeliveryMessage, EventMessage};
+use cuewire::shutdown::Shutdown;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use time::OffsetDateTime;
 
@@ -43,7 +44,13 @@ pub struct FanOut {
     pub shares: Shares,
     /// The events under way, so that a repeat that comes a moment later is dropped too.
     pub under_way: Mutex<HashSet<EventKey>>,
+    /// A database that is away is not waited for when the router stops.
+    pub shutdown: Shutdown,
 }
+
+/// The work on a batch ends without settling it: the broker delivers it again.
+#[derive(Debug, Clone, Copy)]
+struct Abandoned;
 
 /// An event to be routed, and whose it is.
 struct Routed<'a> {
@@ -77,23 +84,26 @@ impl Routed<'_> {
 
 impl FanOut {
     /// Routes a batch to its end. Gives up, leaving it to be delivered again, when the connection that it
-    /// came by is lost.
+    /// came by is lost, or when the router stops while the database is away.
     pub async fn fan_out(self: Arc<Self>, batch: Vec<Message<EventMessage>>) {
         let Some(first) = batch.first() else { return };
         let timer = self.metrics.duration.start_timer();
         self.metrics.batch.observe(batch.len() as f64);
-        tokio::select! {
-            () = self.route(&batch) => {}
-            () = first.lost() => return,
-        }
+        let routed = tokio::select! {
+            routed = self.route(&batch) => routed,
+            () = first.lost() => Err(Abandoned),
+        };
         timer.observe_duration();
+        if routed.is_err() {
+            return;
+        }
         for message in batch {
             message.ack();
         }
     }
 
-    async fn route(&self, batch: &[Message<EventMessage>]) {
-        let organizations = self.find_organizations(batch).await;
+    async fn route(&self, batch: &[Message<EventMessage>]) -> Result<(), Abandoned> {
+        let organizations = self.finish(self.find_organizations(batch)).await?;
         let mut routed = Vec::with_capacity(batch.len());
         let mut rejected = Vec::new();
         for message in batch {
@@ -104,7 +114,7 @@ impl FanOut {
         }
         self.count("rejected", rejected.len());
         let judged = routed.len();
-        let claim = self.drop_repeats(&mut routed).await;
+        let claim = self.finish(self.drop_repeats(&mut routed)).await?;
         self.count("repeated", judged - routed.len());
         self.count("routed", routed.len());
         for event in &mut routed {
@@ -112,8 +122,15 @@ impl FanOut {
         }
         let matched: Vec<Vec<WebhookId>> =
             routed.iter().map(|event| event.index.matches(&event.message.event)).collect();
-        tokio::join!(self.log(&routed, &matched), self.publish_all(&routed, &matched, rejected));
+        let log = self.finish(self.log(&routed, &matched));
+        let (logged, ()) = tokio::join!(log, self.publish_all(&routed, &matched, rejected));
         drop(claim);
+        logged
+    }
+
+    /// Waits for the database, but not for long when the router stops.
+    async fn finish<F: Future>(&self, wait: F) -> Result<F::Output, Abandoned> {
+        self.shutdown.finish(wait).await.ok_or(Abandoned)
     }
 
     /// The organizations that the batch names, by name. What is not known is looked up once.

@@ -70,6 +70,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         metrics,
         shares: Shares::new(config.fresh_share_per_second),
         under_way: Mutex::default(),
+        shutdown: context.shutdown.clone(),
     });
     let (sharing, shutdown) = (Arc::clone(&fan_out), context.shutdown.clone());
     let follow = peers::follow(context.broker.clone(), ROUTER_EVENTS, shutdown.clone(), move |routers| {

@@ -159,7 +159,8 @@ impl Sender {
             Err(detail) => return Ok(self.bury(&delivery, Reason::Poison, detail, None)),
         };
         let sent = pass.ended(&attempt);
-        self.conclude(delivery, origin.redelivered, &target, attempt, sent).await
+        let conclude = self.conclude(delivery, origin.redelivered, &target, attempt, sent);
+        self.shutdown.finish(conclude).await.ok_or(Abandoned)?
     }
 
     /// Permission to send now, or how long the delivery is to stay away, and why. A test call, for which somebody
@@ -209,7 +210,8 @@ impl Sender {
         Step::Wait(Box::new(delivery), at, cause.as_str())
     }
 
-    /// Puts the attempt on record, and says what follows from it.
+    /// Puts the attempt on record, and says what follows from it. Where the sender stops while the database is
+    /// away, the message goes back to its queue instead, and whoever takes it finds what there is on record.
     async fn conclude(
         &self,
         delivery: DeliveryMessage,
