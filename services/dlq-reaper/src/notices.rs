@@ -14,7 +14,6 @@ use cuewire::event::{AttributeValue, Data, Event, EventType};
 use cuewire::message::EventMessage;
 use cuewire::shutdown::Shutdown;
 use futures_util::future::join_all;
-use uuid::Uuid;
 
 use crate::metrics::Metrics;
 
@@ -44,31 +43,36 @@ pub(crate) async fn keep_publishing(
     }
 }
 
-/// Claims, publishes, awaits the confirms, and forgets. Answers how many were published.
+/// Claims, publishes, awaits the confirms, and forgets what was published. Answers how many that were.
 async fn publish(database: &Database, publisher: &Publisher, metrics: &Metrics) -> Result<usize, DbError> {
     let notices = database.claim_notices(LEASE, AT_A_TIME).await?;
     let sent = join_all(notices.iter().map(|notice| send(publisher, notice))).await;
-    let published: Vec<Uuid> = sent.into_iter().flatten().collect();
+    let (published, left): (Vec<_>, Vec<_>) = notices.iter().zip(sent).partition(|(_, sent)| *sent);
+    let ids = |notices: &[(&Notice, bool)]| notices.iter().map(|(notice, _)| notice.id).collect::<Vec<_>>();
     if !published.is_empty() {
-        database.forget_notices(&published).await?;
+        database.forget_notices(&ids(&published)).await?;
         metrics.notices.inc_by(published.len() as u64);
+    }
+    if !left.is_empty() {
+        database.release_notices(&ids(&left)).await?;
     }
     Ok(published.len())
 }
 
-async fn send(publisher: &Publisher, notice: &Notice) -> Option<Uuid> {
+/// Whether it is with the broker.
+async fn send(publisher: &Publisher, notice: &Notice) -> bool {
     let event = match event(notice) {
         Ok(event) => event,
         Err(error) => {
             tracing::error!(notice = %notice.id, error, "a notice that cannot be published is dropped");
-            return Some(notice.id);
+            return true;
         }
     };
     match publisher.publish(EventMessage::publication(&event, false)).await {
-        Ok(()) => Some(notice.id),
+        Ok(()) => true,
         Err(error) => {
             tracing::warn!(notice = %notice.id, %error, "a notice is published later");
-            None
+            false
         }
     }
 }
@@ -93,6 +97,7 @@ mod tests {
     use cuewire::catalogue;
     use cuewire::ids::{OrganizationId, WebhookId};
     use time::macros::datetime;
+    use uuid::Uuid;
 
     use super::*;
 

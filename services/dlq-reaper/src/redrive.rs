@@ -48,25 +48,30 @@ async fn redrive_due(
 ) -> Result<usize, DbError> {
     let due = database.claim_due_redrives(LEASE, AT_A_TIME).await?;
     let sent = join_all(due.iter().map(|redrive| send(publisher, redrive))).await;
-    let redriven: Vec<DeadLetterId> = sent.into_iter().flatten().collect();
-    metrics.redrive_failures.inc_by((due.len() - redriven.len()) as u64);
+    let (redriven, left): (Vec<_>, Vec<_>) = due.iter().zip(sent).partition(|(_, sent)| *sent);
+    let redriven: Vec<DeadLetterId> = redriven.into_iter().map(|(redrive, _)| redrive.id).collect();
     if !redriven.is_empty() {
         database.mark_redriven(&redriven).await?;
         metrics.redriven.inc_by(redriven.len() as u64);
     }
+    for (redrive, _) in left {
+        metrics.redrive_failures.inc();
+        database.release_redrive(redrive.id).await?;
+    }
     Ok(redriven.len())
 }
 
-async fn send(publisher: &Publisher, redrive: &Redrive) -> Option<DeadLetterId> {
+/// Whether it is with the broker.
+async fn send(publisher: &Publisher, redrive: &Redrive) -> bool {
     let dead_letter = redrive.id;
     match publisher.publish(redrive.unasked(OffsetDateTime::now_utc())).await {
         Ok(()) => {
             tracing::info!(%dead_letter, event = redrive.event_id, "sent again");
-            Some(dead_letter)
+            true
         }
         Err(error) => {
             tracing::warn!(%dead_letter, %error, "not sent again; it is due again soon");
-            None
+            false
         }
     }
 }

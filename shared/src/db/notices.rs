@@ -52,6 +52,15 @@ impl Database {
         Ok(read.collect())
     }
 
+    /// Gives back notices that were taken and not published: they come again at once.
+    pub async fn release_notices(&self, ids: &[Uuid]) -> Result<(), DbError> {
+        let connection = self.connection().await?;
+        let statement =
+            connection.prepare_cached("UPDATE notices SET claimed_until = NULL WHERE id = ANY($1)").await?;
+        connection.execute(&statement, &[&ids]).await?;
+        Ok(())
+    }
+
     /// Forgets notices that were published.
     pub async fn forget_notices(&self, ids: &[Uuid]) -> Result<(), DbError> {
         let connection = self.connection().await?;
