@@ -1,14 +1,14 @@
 //! The gate: may a delivery be sent now, must it wait its turn here, or come back later?
 //!
-//! A webhook with a rate limit has a schedule of places ([`limit`]), and every webhook has a number of slots for
-//! requests in flight ([`line`]). A delivery that finds them taken waits here as long as its turn is near; else it
-//! is parked with a place: the moment at which, at the recent [`pace`], a slot should be free. So a burst comes back
+//! A webhook with a rate limit has a schedule of places (`limit`), and every webhook has a number of slots for
+//! requests in flight (`line`). A delivery that finds them taken waits here as long as its turn is near; else it
+//! is parked with a place: the moment at which, at the recent `pace`, a slot should be free. So a burst comes back
 //! spread out, and a receiver that hangs keeps its deliveries in the delayed queues and not in a sender.
 //!
 //! A webhook's deliveries all come by one queue of each lane, so what it can take from others is that queue's
-//! [`room`]: neither one webhook, nor all of an organization, nor what is held until it is due, takes all.
+//! `room`: neither one webhook, nor all of an organization, nor what is held until it is due, takes all.
 //!
-//! What failed of late is counted here too ([`streak`]), and says when a webhook's circuit breaker is to open. The
+//! What failed of late is counted here too (`streak`), and says when a webhook's circuit breaker is to open. The
 //! breaker itself is the database's, and the same for all senders: see `breaker`.
 
 mod limit;
