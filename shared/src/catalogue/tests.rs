@@ -82,11 +82,6 @@ fn types_that_are_not_always_sent_say_so() {
             "video.in_progress",
             "video.completed_processing",
             "video.ready_to_watch",
-            // Cuewire's own, which nothing publishes yet.
-            "webhook.disabled",
-            "webhook.failing",
-            "webhook.recovered",
-            "webhook.delivery_failed",
         ]
     );
 }

@@ -75,6 +75,30 @@ fn a_receiver_that_breaks_off_is_left_alone_until_a_probe_finds_it_back() {
 }
 
 #[test]
+fn another_url_closes_a_webhooks_breaker_at_once() {
+    test(async |system| {
+        let receiver = Receiver::answering([Answer::break_off()]).await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).schedule(&[]).create().await;
+        organization.in_effect().await;
+        let events: Vec<_> = (0..5).map(|_| organization.event("feeds.started")).collect();
+        system.amqp().await.publish_all(&events).await;
+        let path = format!("/v1/webhooks/{}", webhook.id);
+        until("the breaker is open", async || {
+            organization.admin.get(&path).await.expect(200)["breaker"].is_object().then_some(())
+        })
+        .await;
+
+        let healthy = Receiver::healthy().await;
+        let changed = organization.change(&webhook, &json!({"url": healthy.url("/")})).await;
+        assert_eq!((&changed["status"], &changed["breaker"]), (&json!("enabled"), &Value::Null));
+        let event = organization.event("feeds.started");
+        system.amqp().await.publish(&event).await;
+        assert_eq!(healthy.wait_for(1).await[0].event_id(), id(&event));
+    });
+}
+
+#[test]
 fn an_organization_is_told_of_dead_letters_and_of_a_webhook_that_is_disabled_but_not_of_what_tells_it() {
     test(async |system| {
         let organization = system.organization().await;

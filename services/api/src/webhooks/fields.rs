@@ -218,7 +218,7 @@ impl WebhookFields {
 }
 
 impl WebhookChange {
-    /// Whether the webhook is to be enabled, which also ends its failing.
+    /// Whether the webhook is to be enabled.
     pub(super) fn enables(&self) -> bool {
         self.enabled == Some(true)
     }
