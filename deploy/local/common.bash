@@ -101,8 +101,8 @@ signal_and_wait() {
 
 # attend <command…>: runs a command until it ends or this script is told to end. In a
 # session of its own, so that a Ctrl-C does not reach half of it before this script,
-# whose trap ends all of it by end_attended. (To what runs in the background bash does
-# more: it would ignore Ctrl-C for good, and all that it starts.)
+# whose trap ends all of it by end_attended. (What runs in the background would ignore
+# Ctrl-C, and so would all that it starts: bash has it so.)
 ATTENDED=''
 attend() {
     local code=0
