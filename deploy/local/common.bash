@@ -101,11 +101,12 @@ signal_and_wait() {
 
 # attend <command…>: runs a command until it ends or this script is told to end. In a
 # session of its own, so that a Ctrl-C does not reach half of it before this script,
-# whose trap ends all of it by end_attended.
+# whose trap ends all of it by end_attended. (What runs in the background would ignore
+# Ctrl-C, and so would all that it starts: bash has it so.)
 ATTENDED=''
 attend() {
     local code=0
-    setsid "$@" 8>&- &
+    env --default-signal=INT,QUIT setsid "$@" 8>&- &
     ATTENDED=$!
     wait "$ATTENDED" || code=$?
     ATTENDED=''

@@ -45,7 +45,6 @@ pub fn shared() -> &'static Servers {
 /// Servers of one test's own, in a directory of their own, gone when they are dropped.
 #[derive(Debug)]
 pub struct OwnServers {
-    script: PathBuf,
     run_dir: PathBuf,
     /// Where they are.
     pub servers: Servers,
@@ -54,16 +53,9 @@ pub struct OwnServers {
 impl OwnServers {
     /// Starts them on free ports.
     pub async fn start() -> Self {
-        let environment = Environment::of_process();
-        let script = environment.text("CUEWIRE_TEST_SERVERS").map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/servers"),
-            PathBuf::from,
-        );
-        assert!(script.is_file(), "{} is not there; CUEWIRE_TEST_SERVERS may name it", script.display());
-        let run_dir = new_run_dir();
         let nowhere: Url = "none:".parse().unwrap();
         let servers = Servers { amqp: nowhere.clone(), database: nowhere, management: None };
-        let mut own = Self { script, run_dir, servers };
+        let mut own = Self { run_dir: new_run_dir(), servers };
         own.command(&["ports", "random"]).await;
         own.command(&["start"]).await;
         let file = std::fs::read_to_string(own.run_dir.join("servers.env")).unwrap();
@@ -86,16 +78,8 @@ impl OwnServers {
     }
 
     async fn script(&self, arguments: &[&str]) -> std::process::Output {
-        // Its own environment: ports or a directory that this process was given are not meant.
-        let mut command = Command::new(&self.script);
-        for name in ["AMQP", "POSTGRES", "EPMD", "DIST", "MANAGEMENT", "PROMETHEUS"] {
-            command.env_remove(format!("CUEWIRE_{name}_PORT"));
-        }
-        for name in ["AMQP_URL", "DATABASE_URL", "CUEWIRE_NODE", "RABBITMQ_PASSWORD", "POSTGRES_PASSWORD"] {
-            command.env_remove(name);
-        }
-        command.args(arguments).env("RUN_DIR", &self.run_dir).kill_on_drop(false);
-        command.output().await.expect("the servers' script can be run")
+        let mut command = script("servers", &self.run_dir);
+        command.args(arguments).output().await.expect("the servers' script can be run")
     }
 
     /// Stops them and removes all they have written.
@@ -107,6 +91,34 @@ impl OwnServers {
             eprintln!("{} is left: {}", self.run_dir.display(), String::from_utf8_lossy(&output.stderr));
         }
     }
+}
+
+/// A script of `deploy/local`, to work in this directory. Its environment is its own: ports that this process was
+/// given are not meant.
+#[must_use]
+pub fn script(name: &str, run_dir: &Path) -> Command {
+    let environment = Environment::of_process();
+    let script = root().join("deploy/local").join(name);
+    assert!(
+        script.is_file(),
+        "{} is not there; CUEWIRE_TEST_ROOT says where this project is",
+        script.display()
+    );
+    let mut command = Command::new(script);
+    command.env_clear().env("RUN_DIR", run_dir);
+    for name in ["PATH", "HOME"] {
+        command.envs(environment.text(name).map(|value| (name, value)));
+    }
+    command
+}
+
+/// Where this project is.
+#[must_use]
+pub fn root() -> PathBuf {
+    let environment = Environment::of_process();
+    let built_in =
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("it was built there");
+    environment.text("CUEWIRE_TEST_ROOT").map_or_else(built_in, PathBuf::from)
 }
 
 /// A directory for servers, or a stack, of one test's own; not there yet. `make test` says where such are, so that
