@@ -5,6 +5,7 @@
 pub mod agreed;
 pub mod connection;
 pub mod consumer;
+pub mod grants;
 pub mod publisher;
 mod settle;
 pub mod topology;

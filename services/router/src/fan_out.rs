@@ -8,8 +8,9 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cuewire::amqp::grants::PUBLISHER_PREFIX;
 use cuewire::amqp::publisher::MAX_UNCONFIRMED;
-use cuewire::amqp::topology::{Lane, PUBLISHER_PREFIX, Topology};
+use cuewire::amqp::topology::{Lane, Topology};
 use cuewire::amqp::{Message, Publication, Publisher};
 use cuewire::db::events::{EventKey, LoggedEvent};
 use cuewire::db::{Database, DbError, until_it_answers};

@@ -9,7 +9,8 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{Database, DbError};
-use crate::amqp::topology::{EVENTS, PUBLISHER_PREFIX};
+use crate::amqp::grants::PUBLISHER_PREFIX;
+use crate::amqp::topology::EVENTS;
 use crate::event::Event;
 use crate::ids::{DeadLetterId, DeliveryId, OrganizationId, Round, WebhookId};
 use crate::message::dead::{Claim, DeadDelivery};
