@@ -11,6 +11,6 @@ mod settle;
 pub mod topology;
 
 pub use agreed::Agreed;
-pub use connection::Broker;
+pub use connection::{Broker, Timeouts};
 pub use consumer::{Consumer, Message, Received, Source};
 pub use publisher::{Publication, PublishError, Publisher};

@@ -23,8 +23,6 @@ use crate::shutdown::Shutdown;
 /// Unconfirmed messages at a time: what a broker confirms in one round of disk writes, and no more, since
 /// all of them are published again when the connection breaks.
 pub const MAX_UNCONFIRMED: usize = 1_000;
-/// Silence for so long means that the connection is blocked or dead.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 const PERSISTENT: u8 = 2;
 
 /// A message to be published.
@@ -107,10 +105,11 @@ impl Publisher {
 async fn run(broker: Broker, component: Component, shutdown: Shutdown, handed: mpsc::Receiver<Handed>) {
     // The sessions take turns with the receiver; between them, what is handed over fails at once.
     let handed = Arc::new(Mutex::new(handed));
+    let silence = broker.timeouts.confirm;
     let sessions = broker.supervise(&component, &shutdown, |connection| {
         let handed = Arc::clone(&handed);
         let component = &component;
-        async move { Session::run(connection, component, &mut *handed.lock().await).await }
+        async move { Session::run(connection, component, silence, &mut *handed.lock().await).await }
     });
     let refuse = async {
         loop {
@@ -143,6 +142,7 @@ impl Session {
     async fn run(
         connection: Connection,
         component: &Component,
+        silence: Duration,
         handed: &mut mpsc::Receiver<Handed>,
     ) -> lapin::Result<()> {
         // Or a loss would go unnoticed until there is something to publish, which would then fail.
@@ -188,11 +188,9 @@ impl Session {
                     }
                     _ => {}
                 },
-                () = tokio::time::sleep_until(silent_since + CONFIRM_TIMEOUT),
-                    if !under_way.is_empty() && !blocked =>
-                {
-                    return Err(std::io::Error::new(
-                        std::io::ErrorKind::TimedOut, "the broker confirmed nothing for 30 s").into());
+                () = tokio::time::sleep_until(silent_since + silence), if !under_way.is_empty() && !blocked => {
+                    let what = format!("the broker confirmed nothing for {silence:?}");
+                    return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, what).into());
                 }
             }
         }

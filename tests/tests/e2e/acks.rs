@@ -18,11 +18,7 @@ fn whatever_was_acknowledged_when_a_consumer_closes_is_not_delivered_again() {
     Setup::default().replicas(Service::Router, 0).run(async |system| {
         let organization = system.organization().await;
         system.amqp().await.publish_all(&events(EVENTS, "a.b", &organization.id)).await;
-        let broker = Broker {
-            url: system.amqp_url().to_owned(),
-            topology: Topology::default().into(),
-            service: "test",
-        };
+        let broker = Broker::new(system.amqp_url().to_owned(), Topology::default(), "test");
         let (health, shutdown) = (Health::new(&Registry::new()), Shutdown::new());
         let publisher = Publisher::start(broker.clone(), health.component("publisher"), shutdown.later());
         let source = Source { queue: ROUTER_EVENTS.to_owned(), prefetch: EVENTS as u16, number: 0 };
