@@ -9,6 +9,7 @@ pub mod grants;
 pub mod publisher;
 mod settle;
 pub mod topology;
+mod verdicts;
 
 pub use agreed::Agreed;
 pub use connection::{Broker, Timeouts};
