@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cuewire::amqp::topology::ROUTER_EVENTS;
 use cuewire_tests::event::{event, events};
+use cuewire_tests::wait::output;
 use cuewire_tests::{Parts, Proxy, Setup, until};
 use futures_util::FutureExt;
 
@@ -40,7 +41,7 @@ fn a_consumer_takes_no_more_than_its_prefetch_at_first_and_after_a_broken_connec
         for _ in 0..2 {
             let mut under_way = Vec::new();
             while under_way.len() < PREFETCH {
-                under_way.extend(consumer.next().await);
+                under_way.extend(output("a message comes", consumer.next()).await);
             }
             until("the others are left in the queue", async || {
                 (amqp.depth(ROUTER_EVENTS).await.unwrap() as usize == EVENTS - PREFETCH).then_some(())
@@ -49,14 +50,14 @@ fn a_consumer_takes_no_more_than_its_prefetch_at_first_and_after_a_broken_connec
             assert!(consumer.next().now_or_never().is_none(), "one more than the prefetch");
             let connections = proxy.connections();
             proxy.cut();
-            under_way[0].lost().await;
+            output("the messages are lost", under_way[0].lost()).await;
             until("it connects again", async || (proxy.connections() > connections).then_some(())).await;
         }
         for _ in 0..EVENTS {
-            consumer.next().await.unwrap().ack();
+            output("every message comes", consumer.next()).await.unwrap().ack();
         }
         parts.shutdown.stop();
-        consumer.close().await;
+        output("the consumer closes", consumer.close()).await;
     });
 }
 
@@ -69,20 +70,20 @@ fn a_consumer_whose_queue_is_deleted_connects_anew_and_has_its_queue_again() {
         let amqp = system.amqp().await;
         until("it is connected", async || parts.missing("consumer").is_none().then_some(())).await;
         amqp.publish(&event("a.b", "acme")).await;
-        let message = consumer.next().await.unwrap();
+        let message = output("the first comes", consumer.next()).await.unwrap();
 
         let connections = proxy.connections();
         amqp.delete_queue(ROUTER_EVENTS).await;
-        message.lost().await;
+        output("the message is lost with its queue", message.lost()).await;
         drop(message);
         until("it connects anew", async || (proxy.connections() > connections).then_some(())).await;
         until("everything is declared", async || parts.missing("consumer").is_none().then_some(())).await;
         let next = event("a.b", "acme");
         amqp.publish(&next).await;
-        let message = consumer.next().await.unwrap();
+        let message = output("the next one comes", consumer.next()).await.unwrap();
         assert_eq!(message.content.event.id, next["id"].as_str().unwrap());
         message.ack();
         parts.shutdown.stop();
-        consumer.close().await;
+        output("the consumer closes", consumer.close()).await;
     });
 }
