@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use cuewire::amqp::Publisher;
+use cuewire::db::dead_letters::DueRedrive;
 use cuewire::db::{Database, DbError};
 use cuewire::ids::DeadLetterId;
-use cuewire::message::Redrive;
 use futures_util::future::join_all;
 use time::OffsetDateTime;
 
@@ -43,7 +43,7 @@ async fn redrive_due(
     metrics: &Metrics,
 ) -> Result<usize, DbError> {
     let due = database.claim_due_redrives(LEASE, AT_A_TIME).await?;
-    let sent = join_all(due.iter().map(|redrive| send(publisher, redrive))).await;
+    let sent = join_all(due.iter().map(|due| send(publisher, due, metrics))).await;
     let redriven: Vec<DeadLetterId> = sent.into_iter().flatten().collect();
     metrics.redrive_failures.inc_by((due.len() - redriven.len()) as u64);
     if !redriven.is_empty() {
@@ -53,10 +53,16 @@ async fn redrive_due(
     Ok(redriven.len())
 }
 
-async fn send(publisher: &Publisher, redrive: &Redrive) -> Option<DeadLetterId> {
+async fn send(
+    publisher: &Publisher,
+    DueRedrive { redrive, due }: &DueRedrive,
+    metrics: &Metrics,
+) -> Option<DeadLetterId> {
     let dead_letter = redrive.id;
     match publisher.publish(redrive.unasked(OffsetDateTime::now_utc())).await {
         Ok(()) => {
+            let late = OffsetDateTime::now_utc() - *due;
+            metrics.redrive_lateness.observe(late.as_seconds_f64().max(0.0));
             tracing::info!(%dead_letter, event = redrive.event_id, "sent again");
             Some(dead_letter)
         }
