@@ -5,12 +5,14 @@
 pub mod agreed;
 pub mod connection;
 pub mod consumer;
+pub mod grants;
 pub mod peers;
 pub mod publisher;
 mod settle;
 pub mod topology;
+mod verdicts;
 
 pub use agreed::Agreed;
-pub use connection::Broker;
+pub use connection::{Broker, Timeouts};
 pub use consumer::{Consumer, Message, Received, Source};
 pub use publisher::{Publication, PublishError, Publisher};

@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::amqp::topology::{self, PublisherGrant, Topology};
+use crate::amqp::grants::PublisherGrant;
+use crate::amqp::topology::{self, Topology};
 use crate::db::Database;
 use crate::retry::parse_duration;
 use crate::shutdown::FINISH_WITHIN;

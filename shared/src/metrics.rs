@@ -88,3 +88,26 @@ pub fn registry(service: &str) -> Registry {
     registry.register(Box::new(process)).expect(CONSTANT);
     registry
 }
+
+/// Counts something in a gauge for as long as this is there, whatever ends it.
+#[derive(Debug)]
+pub struct Counted {
+    gauge: IntGauge,
+    count: i64,
+}
+
+impl Counted {
+    /// Counts as many.
+    #[must_use]
+    pub fn new(gauge: &IntGauge, count: usize) -> Self {
+        let (gauge, count) = (gauge.clone(), i64::try_from(count).unwrap_or(i64::MAX));
+        gauge.add(count);
+        Self { gauge, count }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.gauge.sub(self.count);
+    }
+}

@@ -55,7 +55,7 @@ impl Context {
         Ok(Self {
             service,
             database,
-            broker: Broker { url: common.amqp_url.clone(), topology, service },
+            broker: Broker::new(common.amqp_url.clone(), topology, service),
             health: Health::new(&registry),
             registry,
             common,

@@ -19,6 +19,7 @@ use crate::organization::Organization;
 use crate::panics;
 use crate::place::{Place, Schema};
 use crate::process::{Ended, Process};
+use crate::proxy::Proxy;
 use crate::running::{Running, STOP_WITHIN, Service, Task};
 use crate::servers::OwnServers;
 use crate::wait::{until, within};
@@ -35,6 +36,7 @@ pub struct Setup {
     processes: bool,
     own_servers: bool,
     empty_database: bool,
+    proxies: bool,
     /// What the services' broker user may do; none: everything.
     permissions: Option<Permissions>,
 }
@@ -47,6 +49,7 @@ impl Default for Setup {
             processes: false,
             own_servers: false,
             empty_database: false,
+            proxies: false,
             permissions: None,
         }
     }
@@ -70,6 +73,13 @@ impl Setup {
     #[must_use]
     pub fn empty_database(mut self) -> Self {
         self.empty_database = true;
+        self
+    }
+
+    /// The services with a proxy before each server, which can make it hang.
+    #[must_use]
+    pub fn proxies(mut self) -> Self {
+        self.proxies = true;
         self
     }
 
@@ -136,6 +146,13 @@ pub fn test(test: impl AsyncFnOnce(&System)) {
     Setup::default().run(test);
 }
 
+/// What is between the services and their servers.
+#[derive(Debug)]
+struct Proxies {
+    broker: Proxy,
+    database: Proxy,
+}
+
 /// The services, and where they run.
 #[derive(Debug)]
 pub struct System {
@@ -143,6 +160,7 @@ pub struct System {
     place: Place,
     /// The services' broker user's.
     services_amqp_url: String,
+    proxies: Option<Proxies>,
     running: Mutex<Vec<Running>>,
     api: std::sync::Mutex<String>,
     amqp: OnceCell<Amqp>,
@@ -160,9 +178,16 @@ impl System {
             None => place.amqp_url.clone(),
             Some(permissions) => place.amqp_user("services", permissions).await,
         };
+        let proxies = match setup.proxies {
+            false => None,
+            true => Some(Proxies {
+                broker: Proxy::before(&services_amqp_url).await,
+                database: Proxy::before(&place.database_url).await,
+            }),
+        };
         let (running, api) = (Mutex::default(), std::sync::Mutex::default());
         let (amqp, database) = (OnceCell::new(), OnceCell::new());
-        Self { setup, place, services_amqp_url, running, api, amqp, database }
+        Self { setup, place, services_amqp_url, proxies, running, api, amqp, database }
     }
 
     async fn start_all(&self) {
@@ -209,9 +234,13 @@ impl System {
 
     /// What a service is configured with.
     pub fn environment(&self) -> Vec<(String, String)> {
+        let (database, broker) = match &self.proxies {
+            None => (self.place.database_url.as_str(), self.services_amqp_url.as_str()),
+            Some(Proxies { broker, database }) => (database.url(), broker.url()),
+        };
         let mut variables: Vec<(String, String)> = [
-            ("DATABASE_URL", self.place.database_url.as_str()),
-            ("AMQP_URL", &self.services_amqp_url),
+            ("DATABASE_URL", database),
+            ("AMQP_URL", broker),
             ("CUEWIRE_OPERATOR_KEY", OPERATOR_KEY),
             ("CUEWIRE_SECRETS_KEY", SECRETS_KEY),
             ("CUEWIRE_ALLOWED_NETWORKS", "127.0.0.0/8,::1/128"),
@@ -414,6 +443,16 @@ impl System {
     /// The database's URL.
     pub fn database_url(&self) -> &str {
         &self.place.database_url
+    }
+
+    /// What is between the services and the broker.
+    pub fn broker_proxy(&self) -> &Proxy {
+        &self.proxies.as_ref().expect("the test has asked for proxies").broker
+    }
+
+    /// What is between the services and the database.
+    pub fn database_proxy(&self) -> &Proxy {
+        &self.proxies.as_ref().expect("the test has asked for proxies").database
     }
 
     /// The servers, where they are the test's own.

@@ -23,3 +23,9 @@ pub async fn within<T>(limit: Duration, what: &str, mut condition: impl AsyncFnM
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
+
+/// The future's output, and a failed test when it has none within [`PATIENCE`].
+pub async fn output<F: Future>(what: &str, future: F) -> F::Output {
+    let ended = tokio::time::timeout(PATIENCE, future).await;
+    ended.unwrap_or_else(|_| panic!("waited {PATIENCE:?} in vain: {what}"))
+}

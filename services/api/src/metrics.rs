@@ -1,6 +1,6 @@
 //! What the api counts; the text of each is what Prometheus shows as its help.
 
-use cuewire::metrics::{SECONDS, counter, counters, gauge, histogram, histograms};
+use cuewire::metrics::{BATCH, SECONDS, counter, counters, gauge, histogram, histograms};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
 /// The api's metrics.
@@ -10,12 +10,16 @@ pub(crate) struct Metrics {
     pub(crate) requests: IntCounterVec,
     /// Until the answer's head, by route and method.
     pub(crate) duration: HistogramVec,
+    /// Requests whose answer has not begun.
+    pub(crate) in_flight: IntGauge,
     /// Events that were accepted over HTTP.
     pub(crate) events_accepted: IntCounter,
     /// Events of organizations that publish more than they may.
     pub(crate) events_refused: IntCounter,
     /// Events that could not be handed to the broker.
     pub(crate) publish_failures: IntCounterVec,
+    /// Events that a request published together.
+    pub(crate) batch: Histogram,
     /// From publishing a request's events to the last confirm.
     pub(crate) publish_duration: Histogram,
     /// Keys that need no look-up.
@@ -45,6 +49,11 @@ impl Metrics {
                 &["route", "method"],
                 SECONDS,
             ),
+            in_flight: gauge(
+                registry,
+                "cuewire_api_requests_in_flight",
+                "HTTP requests whose answer has not begun",
+            ),
             events_accepted: counter(
                 registry,
                 "cuewire_api_events_accepted_total",
@@ -60,6 +69,12 @@ impl Metrics {
                 "cuewire_api_publish_failures_total",
                 "Messages that the broker did not confirm",
                 &["error"],
+            ),
+            batch: histogram(
+                registry,
+                "cuewire_api_publish_batch_events",
+                "Events that one request published together",
+                BATCH,
             ),
             publish_duration: histogram(
                 registry,

@@ -18,7 +18,9 @@ impl Api {
         publications: impl IntoIterator<Item = Publication>,
     ) -> Result<(), Problem> {
         let started = Instant::now();
-        let publishing = publications.into_iter().map(|publication| self.publisher.publish(publication));
+        let publishing: Vec<_> =
+            publications.into_iter().map(|publication| self.publisher.publish(publication)).collect();
+        self.metrics.batch.observe(publishing.len() as f64);
         let confirmed = tokio::time::timeout(CONFIRM_TIMEOUT, join_all(publishing)).await;
         self.metrics.publish_duration.observe(started.elapsed().as_secs_f64());
         let confirmed = confirmed.map(|results| results.into_iter().collect::<Result<Vec<()>, _>>());

@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use cuewire::metrics::Counted;
 use tokio::net::TcpListener;
 use tower::Layer;
 use tower::util::MapRequestLayer;
@@ -81,6 +82,7 @@ fn documentation(document: utoipa::openapi::OpenApi) -> SwaggerUi {
 /// Counts, times and logs every request.
 async fn observe(State(api): State<Api>, request: Request, next: Next) -> Response {
     let started = Instant::now();
+    let in_flight = Counted::new(&api.metrics.in_flight, 1);
     let method = known_method(request.method());
     // Never the path itself: its ids would make a time series each.
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
@@ -108,6 +110,7 @@ async fn observe(State(api): State<Api>, request: Request, next: Next) -> Respon
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     }
     let (status, elapsed) = (response.status(), started.elapsed());
+    drop(in_flight);
     api.metrics.requests.with_label_values(&[route.as_str(), method, status.as_str()]).inc();
     api.metrics.duration.with_label_values(&[route.as_str(), method]).observe(elapsed.as_secs_f64());
     span.in_scope(|| tracing::debug!(status = status.as_u16(), ?elapsed, "answered"));

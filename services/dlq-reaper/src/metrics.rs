@@ -11,6 +11,7 @@ const AGE_SECONDS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0,
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     pub(crate) dead_letters: IntCounterVec,
+    pub(crate) in_flight: IntGauge,
     pub(crate) batch_size: Histogram,
     pub(crate) record_seconds: Histogram,
     pub(crate) age_seconds: Histogram,
@@ -19,6 +20,7 @@ pub(crate) struct Metrics {
     pub(crate) redrive_failures: IntCounter,
     pub(crate) notices: IntCounter,
     pub(crate) disabled: IntCounter,
+    pub(crate) redrive_lateness: Histogram,
     pub(crate) partition_days_ahead: IntGauge,
     pub(crate) partitions_dropped: IntCounterVec,
     pub(crate) rows_deleted: IntCounterVec,
@@ -33,6 +35,11 @@ impl Metrics {
                 "cuewire_dead_letters_total",
                 "Dead letters put on record, by reason",
                 &["reason"],
+            ),
+            in_flight: gauge(
+                registry,
+                "cuewire_reaper_messages_in_flight",
+                "Messages that are being put on record",
             ),
             batch_size: histogram(
                 registry,
@@ -76,6 +83,12 @@ impl Metrics {
                 registry,
                 "cuewire_reaper_webhooks_disabled_total",
                 "Webhooks disabled because they had failed for days without a success",
+            ),
+            redrive_lateness: histogram(
+                registry,
+                "cuewire_reaper_redrive_lateness_seconds",
+                "From the time when a dead letter was due to be sent again without being asked for until it was",
+                AGE_SECONDS,
             ),
             partition_days_ahead: gauge(
                 registry,

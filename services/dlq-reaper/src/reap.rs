@@ -14,6 +14,7 @@ use cuewire::delivery::Reason;
 use cuewire::event::Event;
 use cuewire::ids::DeadLetterId;
 use cuewire::message::DeadMessage;
+use cuewire::metrics::Counted;
 use cuewire::shutdown::Shutdown;
 use time::OffsetDateTime;
 
@@ -55,6 +56,7 @@ impl Reaper {
 
     async fn bury(&self, batch: Vec<Message<DeadMessage>>) {
         self.metrics.batch_size.observe(batch.len() as f64);
+        let _in_flight = Counted::new(&self.metrics.in_flight, batch.len());
         let now = OffsetDateTime::now_utc();
         let letters: Vec<_> = batch.iter().map(|message| self.letter(&message.content, now)).collect();
         let all_lost = async {

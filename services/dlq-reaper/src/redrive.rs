@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use cuewire::amqp::Publisher;
+use cuewire::db::dead_letters::DueRedrive;
 use cuewire::db::{Database, DbError};
 use cuewire::ids::DeadLetterId;
-use cuewire::message::Redrive;
 use cuewire::shutdown::Shutdown;
 use futures_util::future::join_all;
 use time::OffsetDateTime;
@@ -47,25 +47,27 @@ async fn redrive_due(
     metrics: &Metrics,
 ) -> Result<usize, DbError> {
     let due = database.claim_due_redrives(LEASE, AT_A_TIME).await?;
-    let sent = join_all(due.iter().map(|redrive| send(publisher, redrive))).await;
+    let sent = join_all(due.iter().map(|due| send(publisher, due, metrics))).await;
     let (redriven, left): (Vec<_>, Vec<_>) = due.iter().zip(sent).partition(|(_, sent)| *sent);
-    let redriven: Vec<DeadLetterId> = redriven.into_iter().map(|(redrive, _)| redrive.id).collect();
+    let redriven: Vec<DeadLetterId> = redriven.into_iter().map(|(due, _)| due.redrive.id).collect();
     if !redriven.is_empty() {
         database.mark_redriven(&redriven).await?;
         metrics.redriven.inc_by(redriven.len() as u64);
     }
-    for (redrive, _) in left {
+    for (due, _) in left {
         metrics.redrive_failures.inc();
-        database.release_redrive(redrive.id).await?;
+        database.release_redrive(due.redrive.id).await?;
     }
     Ok(redriven.len())
 }
 
 /// Whether it is with the broker.
-async fn send(publisher: &Publisher, redrive: &Redrive) -> bool {
+async fn send(publisher: &Publisher, DueRedrive { redrive, due }: &DueRedrive, metrics: &Metrics) -> bool {
     let dead_letter = redrive.id;
     match publisher.publish(redrive.unasked(OffsetDateTime::now_utc())).await {
         Ok(()) => {
+            let late = OffsetDateTime::now_utc() - *due;
+            metrics.redrive_lateness.observe(late.as_seconds_f64().max(0.0));
             tracing::info!(%dead_letter, event = redrive.event_id, "sent again");
             true
         }

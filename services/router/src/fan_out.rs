@@ -9,8 +9,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use cuewire::amqp::grants::PUBLISHER_PREFIX;
 use cuewire::amqp::publisher::MAX_UNCONFIRMED;
-use cuewire::amqp::topology::{PUBLISHER_PREFIX, Topology};
+use cuewire::amqp::topology::Topology;
 use cuewire::amqp::{Message, Publication, Publisher};
 use cuewire::db::events::{EventKey, LoggedEvent};
 use cuewire::db::{Database, DbError, until_it_answers};

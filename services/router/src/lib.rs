@@ -18,6 +18,7 @@ use cuewire::amqp::topology::ROUTER_EVENTS;
 use cuewire::amqp::{Consumer, Publisher, Source, peers};
 use cuewire::db::changes::Watched;
 use cuewire::message::EventMessage;
+use cuewire::metrics::Counted;
 use cuewire::service::Context;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -84,11 +85,9 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         let Some(batch) = events.next_batch(BATCH).await else { break };
         let fan_out = Arc::clone(&fan_out);
         batches.spawn(async move {
-            let in_flight = fan_out.metrics.in_flight.clone();
-            in_flight.inc();
+            let in_flight = Counted::new(&fan_out.metrics.in_flight, 1);
             fan_out.fan_out(batch).await;
-            in_flight.dec();
-            drop(slot);
+            drop((in_flight, slot));
         });
         while batches.try_join_next().is_some() {}
     }

@@ -14,10 +14,6 @@ use super::topology::Topology;
 use crate::health::Component;
 use crate::shutdown::Shutdown;
 
-/// The broker may be a name that resolves slowly, or drop packets.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Twenty queues with an election each take less than a second; a broker that has just started may take many.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Two missed beats and a dead peer is noticed.
 const HEARTBEAT_SECONDS: u16 = 10;
 /// AMQP's codes for what a user may not do, and for what is not there.
@@ -37,9 +33,37 @@ pub struct Broker {
     pub topology: Agreed,
     /// Shown by the broker beside each connection.
     pub service: &'static str,
+    /// After which silence a connection is given up.
+    pub timeouts: Timeouts,
+}
+
+/// After which silence of the broker a connection is given up. The same everywhere but in tests, which cannot
+/// wait for so long.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// While it is made: the broker may be a name that resolves slowly, or drop packets.
+    pub connect: Duration,
+    /// While it is made and everything is declared on it. Twenty queues with an election each take less than a
+    /// second; a broker that has just started may take many.
+    pub open: Duration,
+    /// While messages are unconfirmed: the connection is dead, or a queue has lost its majority.
+    pub confirm: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let [connect, confirm, open] = [10, 30, 60].map(Duration::from_secs);
+        Self { connect, open, confirm }
+    }
 }
 
 impl Broker {
+    /// The broker at this URL.
+    #[must_use]
+    pub fn new(url: String, topology: impl Into<Agreed>, service: &'static str) -> Self {
+        Self { url, topology: topology.into(), service, timeouts: Timeouts::default() }
+    }
+
     /// Runs sessions, one after another, until the service stops: `session` gets a connection on which
     /// everything is declared, and returns when it is of no use any more. `component` tells whether one
     /// is running.
@@ -82,7 +106,7 @@ impl Broker {
 
     /// Connects and declares the topology, or checks it where the broker's user may not declare.
     pub async fn open(&self, purpose: &str) -> lapin::Result<Connection> {
-        let open = tokio::time::timeout(OPEN_TIMEOUT, self.connect_and_declare(purpose)).await;
+        let open = tokio::time::timeout(self.timeouts.open, self.connect_and_declare(purpose)).await;
         open.unwrap_or_else(|_| Err(timed_out("the broker did not declare the topology in time")))
     }
 
@@ -108,7 +132,7 @@ impl Broker {
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("{}: {purpose}", self.service).into());
         let connect = Connection::connect_uri_with_runtime(uri, properties, Runtime::tokio_current());
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
+        let connected = tokio::time::timeout(self.timeouts.connect, connect).await;
         connected.unwrap_or_else(|_| Err(timed_out("the broker did not answer in time")))
     }
 }

@@ -4,27 +4,26 @@
 //! hand it a message and await the broker's word. A nack or a return concerns its message alone; an error,
 //! or silence while messages are unconfirmed, ends the connection and fails what was under way.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
+use lapin::{BasicProperties, Channel, Connection, Event};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::connection::{Backoff, Broker};
+use super::verdicts::{Said, Verdicts, Waiting};
 use crate::health::Component;
 use crate::shutdown::Shutdown;
 
 /// Unconfirmed messages at a time: what a broker confirms in one round of disk writes, and no more, since
 /// all of them are published again when the connection breaks.
 pub const MAX_UNCONFIRMED: usize = 1_000;
-/// Silence for so long means that the connection is blocked or dead.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 const PERSISTENT: u8 = 2;
 
 /// A message to be published.
@@ -69,8 +68,7 @@ pub enum PublishError {
     Unroutable,
 }
 
-type Confirmed = oneshot::Sender<Result<(), PublishError>>;
-type Handed = (Publication, Confirmed);
+type Handed = (Publication, Waiting);
 
 /// Hands messages to the task that owns the channel. Clones share it.
 #[derive(Debug, Clone)]
@@ -107,10 +105,11 @@ impl Publisher {
 async fn run(broker: Broker, component: Component, shutdown: Shutdown, handed: mpsc::Receiver<Handed>) {
     // The sessions take turns with the receiver; between them, what is handed over fails at once.
     let handed = Arc::new(Mutex::new(handed));
+    let silence = broker.timeouts.confirm;
     let sessions = broker.supervise(&component, &shutdown, |connection| {
         let handed = Arc::clone(&handed);
         let component = &component;
-        async move { Session::run(connection, component, &mut *handed.lock().await).await }
+        async move { publish_over(connection, component, silence, &mut *handed.lock().await).await }
     });
     let refuse = async {
         loop {
@@ -130,118 +129,89 @@ async fn run(broker: Broker, component: Component, shutdown: Shutdown, handed: m
     }
 }
 
-/// One connection's worth of publishing.
-struct Session {
-    /// Ids of messages that came back, until their confirms come.
-    returned: HashSet<String>,
+/// A message under way: what the broker says, the message's id, and who waits.
+type UnderWay = (lapin::Result<Said>, String, Waiting);
+
+/// Publishes over one connection, until it is of no use any more, or nobody has anything to publish.
+async fn publish_over(
+    connection: Connection,
+    component: &Component,
+    silence: Duration,
+    handed: &mut mpsc::Receiver<Handed>,
+) -> lapin::Result<()> {
+    // Or a loss would go unnoticed until there is something to publish, which would then fail.
+    let mut events = connection.events_listener();
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let mut verdicts = Verdicts::default();
+    let mut under_way = FuturesUnordered::new();
+    let mut silent_since = Instant::now();
+    // The broker is short of memory or disk and reads no more. What is under way stays so: published
+    // again on another connection, it would be there as often as was tried, once the broker reads on.
+    let mut blocked = false;
+    let mut all_is_handed = false;
+    while !(all_is_handed && under_way.is_empty()) {
+        tokio::select! {
+            biased;
+            Some(confirmed) = under_way.next(), if !under_way.is_empty() => {
+                silent_since = Instant::now();
+                let noted = note(&mut verdicts, confirmed, &mut under_way);
+                verdicts.tell();
+                noted?;
+            }
+            next = handed.recv(), if under_way.len() < MAX_UNCONFIRMED && !blocked && !all_is_handed => match next {
+                // Whoever gave up while the broker took nothing will come again.
+                Some((_, waiting)) if waiting.is_closed() => {}
+                Some((publication, waiting)) => {
+                    if under_way.is_empty() {
+                        silent_since = Instant::now();
+                    }
+                    under_way.push(publish(&channel, publication, waiting));
+                }
+                None => all_is_handed = true,
+            },
+            Some(event) = events.next() => match event {
+                Event::Error(error) => return Err(error),
+                Event::ConnectionBlocked(reason) => {
+                    blocked = true;
+                    component.down(&format!("the broker takes no messages: {reason}"));
+                }
+                Event::ConnectionUnblocked => {
+                    blocked = false;
+                    silent_since = Instant::now();
+                    component.up();
+                }
+                _ => {}
+            },
+            () = tokio::time::sleep_until(silent_since + silence), if !under_way.is_empty() && !blocked => {
+                let what = format!("the broker confirmed nothing for {silence:?}");
+                return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, what).into());
+            }
+        }
+    }
+    connection.close(200, "done".into()).await
 }
 
-/// A message under way: what the broker says of it, its id, and who waits.
-type UnderWay = (lapin::Result<Confirmation>, String, Confirmed);
-
-impl Session {
-    async fn run(
-        connection: Connection,
-        component: &Component,
-        handed: &mut mpsc::Receiver<Handed>,
-    ) -> lapin::Result<()> {
-        // Or a loss would go unnoticed until there is something to publish, which would then fail.
-        let mut events = connection.events_listener();
-        let channel = connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let mut session = Self { returned: HashSet::new() };
-        let mut under_way = FuturesUnordered::new();
-        let mut silent_since = Instant::now();
-        // The broker is short of memory or disk and reads no more. What is under way stays so: published
-        // again on another connection, it would be there as often as was tried, once the broker reads on.
-        let mut blocked = false;
-        loop {
-            tokio::select! {
-                biased;
-                Some(confirmed) = under_way.next(), if !under_way.is_empty() => {
-                    silent_since = Instant::now();
-                    session.settle(confirmed)?;
-                }
-                next = handed.recv(), if under_way.len() < MAX_UNCONFIRMED && !blocked => match next {
-                    // Whoever gave up while the broker took nothing will come again.
-                    Some((_, confirm)) if confirm.is_closed() => {}
-                    Some((publication, confirm)) => {
-                        if under_way.is_empty() {
-                            silent_since = Instant::now();
-                        }
-                        under_way.push(publish(&channel, publication, confirm));
-                    }
-                    // Every handle is gone: what is under way is all there will be.
-                    None if under_way.is_empty() => return connection.close(200, "done".into()).await,
-                    None => session.settle_all(&mut under_way).await?,
-                },
-                Some(event) = events.next() => match event {
-                    Event::Error(error) => return Err(error),
-                    Event::ConnectionBlocked(reason) => {
-                        blocked = true;
-                        component.down(&format!("the broker takes no messages: {reason}"));
-                    }
-                    Event::ConnectionUnblocked => {
-                        blocked = false;
-                        silent_since = Instant::now();
-                        component.up();
-                    }
-                    _ => {}
-                },
-                () = tokio::time::sleep_until(silent_since + CONFIRM_TIMEOUT),
-                    if !under_way.is_empty() && !blocked =>
-                {
-                    return Err(std::io::Error::new(
-                        std::io::ErrorKind::TimedOut, "the broker confirmed nothing for 30 s").into());
-                }
-            }
-        }
-    }
-
-    async fn settle_all<F>(&mut self, under_way: &mut FuturesUnordered<F>) -> lapin::Result<()>
-    where
-        F: Future<Output = UnderWay>,
-    {
-        while let Some(confirmed) = under_way.next().await {
-            self.settle(confirmed)?;
-        }
-        Ok(())
-    }
-
-    /// Tells the caller. lapin hands a returned message to whichever confirm comes next, so it is matched
-    /// by its own id.
-    fn settle(&mut self, (confirmation, id, confirm): UnderWay) -> lapin::Result<()> {
-        let mut note = |returned: Option<lapin::message::BasicReturnMessage>| {
-            let id = returned.and_then(|message| message.delivery.properties.message_id().clone());
-            self.returned.extend(id.map(|id| id.to_string()));
-        };
-        let acked = match confirmation {
-            Ok(Confirmation::Ack(returned)) => {
-                note(returned);
-                true
-            }
-            Ok(Confirmation::Nack(returned)) => {
-                note(returned);
-                false
-            }
-            Ok(Confirmation::NotRequested) => true,
+/// Notes what the broker has said of a message, and of all others by now.
+fn note<F>(verdicts: &mut Verdicts, first: UnderWay, under_way: &mut FuturesUnordered<F>) -> lapin::Result<()>
+where
+    F: Future<Output = UnderWay>,
+{
+    let mut next = Some(first);
+    while let Some((said, id, waiting)) = next {
+        match said {
+            Ok(said) => verdicts.note(said, id, waiting),
             Err(error) => {
-                let _ = confirm.send(Err(PublishError::Lost));
+                let _ = waiting.send(Err(PublishError::Lost));
                 return Err(error);
             }
-        };
-        let result = match (self.returned.remove(&id), acked) {
-            (true, _) => Err(PublishError::Unroutable),
-            (false, true) => Ok(()),
-            (false, false) => Err(PublishError::Refused),
-        };
-        // A caller that gave up waiting does not need to know.
-        let _ = confirm.send(result);
-        Ok(())
+        }
+        next = under_way.next().now_or_never().flatten();
     }
+    Ok(())
 }
 
-async fn publish(channel: &Channel, publication: Publication, confirm: Confirmed) -> UnderWay {
+async fn publish(channel: &Channel, publication: Publication, waiting: Waiting) -> UnderWay {
     let Publication { exchange, routing_key, message_id, content_type, headers, reply, body } = publication;
     let mut properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
@@ -252,10 +222,10 @@ async fn publish(channel: &Channel, publication: Publication, confirm: Confirmed
         properties = properties.with_reply_to(queue.into()).with_correlation_id(correlation_id.into());
     }
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-    let confirmation =
+    let said =
         match channel.basic_publish(exchange.into(), routing_key.into(), options, &body, properties).await {
-            Ok(confirmation) => confirmation.await,
+            Ok(confirmation) => confirmation.await.map(Said::from),
             Err(error) => Err(error),
         };
-    (confirmation, message_id, confirm)
+    (said, message_id, waiting)
 }

@@ -4,7 +4,6 @@
 //! lost queue can leave work without a place. A queue cannot be declared again with other arguments: a
 //! change of arguments needs a new version in the name.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -12,8 +11,8 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{Channel, ExchangeKind};
 
+use super::grants::{PUBLISHER_PREFIX, PublisherGrant};
 use crate::delivery::Reason;
-use crate::event::is_word_byte;
 use crate::retry::{TIERS, Tier};
 
 /// Every event that was accepted, by `<category>.<operation>`.
@@ -38,8 +37,6 @@ pub const REAPER_UNROUTED: &str = "dlq-reaper.unrouted.v1";
 /// For an operator to look at; nobody consumes it.
 pub const PARKING_QUEUE: &str = "parking.v1";
 
-/// Prefix of the exchanges of upstreams with a broker user of their own.
-pub const PUBLISHER_PREFIX: &str = "events.in.";
 /// A webhook's deliveries go to one of as many shards, which are spread over the senders' queues.
 pub const SHARDS: u32 = 64;
 /// A crash counts as one delivery for all that was prefetched; a lower limit would bury the innocent.
@@ -73,60 +70,6 @@ impl Lane {
             Self::Due => "due",
             Self::Bulk => "bulk",
         }
-    }
-}
-
-/// An upstream with a broker user of its own, and what it may publish.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublisherGrant {
-    /// Its name; its exchange is `events.in.<name>`.
-    pub name: String,
-    /// The categories it may publish.
-    pub categories: BTreeSet<String>,
-    /// The organizations, by id or external id, that it may publish for; empty: all.
-    pub organizations: BTreeSet<String>,
-}
-
-impl PublisherGrant {
-    /// The exchange that its broker user may write to.
-    #[must_use]
-    pub fn exchange(&self) -> String {
-        format!("{PUBLISHER_PREFIX}{}", self.name)
-    }
-
-    /// Reads `CUEWIRE_PUBLISHERS`: `<name>=<category>,…[@<organization>,…]`, separated by semicolons.
-    pub fn parse_all(text: &str) -> Result<Vec<Self>, String> {
-        let mut grants: Vec<Self> = Vec::new();
-        for entry in text.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
-            let grant = Self::parse(entry).ok_or_else(|| {
-                format!(
-                    "has {entry:?}, and a publisher is <name>=<category>,<category>@<organization>,<organization>"
-                )
-            })?;
-            if grants.iter().any(|other| other.name == grant.name) {
-                return Err(format!("names the publisher {:?} twice", grant.name));
-            }
-            grants.push(grant);
-        }
-        Ok(grants)
-    }
-
-    fn parse(entry: &str) -> Option<Self> {
-        let (name, rest) = entry.split_once('=')?;
-        let (categories, organizations) = rest.split_once('@').unwrap_or((rest, ""));
-        let list = |text: &str| -> BTreeSet<String> {
-            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
-        };
-        let is_word = |text: &str| !text.is_empty() && text.bytes().all(is_word_byte);
-        let grant = Self {
-            name: name.trim().to_owned(),
-            categories: list(categories),
-            organizations: list(organizations),
-        };
-        let valid = is_word(&grant.name)
-            && !grant.categories.is_empty()
-            && grant.categories.iter().all(|c| is_word(c));
-        valid.then_some(grant)
     }
 }
 
@@ -457,6 +400,8 @@ fn text(value: &str) -> AMQPValue {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn topology() -> Topology {
@@ -517,17 +462,5 @@ mod tests {
             format!("queue {name}{}\n", arguments.collect::<String>())
         });
         insta::assert_snapshot!(exchanges.chain(queues).collect::<String>());
-    }
-
-    #[test]
-    fn publishers_are_read_with_their_categories_and_organizations() {
-        let grants = topology().publishers;
-        assert_eq!(grants[0].exchange(), "events.in.dolby");
-        assert!(grants[0].categories.contains("media") && grants[0].organizations.contains("acme"));
-        assert!(grants[1].organizations.is_empty());
-        for text in ["dolby", "dolby=", "=feeds", "a b=feeds", "dolby=feeds.x"] {
-            assert!(PublisherGrant::parse_all(text).unwrap_err().contains("a publisher is"), "{text}");
-        }
-        assert!(PublisherGrant::parse_all("a=b;a=c").unwrap_err().contains("twice"));
     }
 }

@@ -9,7 +9,8 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{Database, DbError};
-use crate::amqp::topology::{EVENTS, PUBLISHER_PREFIX};
+use crate::amqp::grants::PUBLISHER_PREFIX;
+use crate::amqp::topology::EVENTS;
 use crate::event::Event;
 use crate::ids::{DeadLetterId, DeliveryId, OrganizationId, Round, WebhookId};
 use crate::message::dead::{Claim, DeadDelivery};
@@ -29,6 +30,15 @@ pub struct Burial<'a> {
     pub claim: Option<Claim>,
     /// When it is sent again without being asked for.
     pub redrive_at: Option<OffsetDateTime>,
+}
+
+/// A dead letter that is due to be sent again without being asked for.
+#[derive(Debug)]
+pub struct DueRedrive {
+    /// What it is sent again with.
+    pub redrive: Redrive,
+    /// Since when it is due.
+    pub due: OffsetDateTime,
 }
 
 impl Database {
@@ -146,7 +156,7 @@ impl Database {
 
     /// Takes at most `limit` dead letters that are due to be sent again without being asked for. Nobody else
     /// gets them for the length of the lease; those not marked by then are due again.
-    pub async fn claim_due_redrives(&self, lease: Duration, limit: i64) -> Result<Vec<Redrive>, DbError> {
+    pub async fn claim_due_redrives(&self, lease: Duration, limit: i64) -> Result<Vec<DueRedrive>, DbError> {
         let connection = self.connection().await?;
         let statement = connection
             .prepare_cached(&format!(
@@ -159,7 +169,8 @@ impl Database {
             ))
             .await?;
         let rows = connection.query(&statement, &[&lease.as_secs_f64(), &limit]).await?;
-        Ok(rows.iter().map(read_redrive).collect())
+        let due = |row: &Row| DueRedrive { redrive: read_redrive(row), due: row.get("redrive_at") };
+        Ok(rows.iter().map(due).collect())
     }
 
     /// Marks dead letters that were sent again; none of them is due any more.

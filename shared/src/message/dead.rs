@@ -1,10 +1,11 @@
 //! A dead letter on its way to the reaper: the event or message, the reason, and a sentence.
 
 mod as_published;
+mod identity;
 mod whose;
 
 use bytes::Bytes;
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable};
 use time::OffsetDateTime;
 
 use super::{CLOUDEVENTS_JSON, DeliveryMessage, EventMessage, HeadersIn, HeadersOut, dead_key, first_word};
@@ -14,6 +15,7 @@ use crate::amqp::{Publication, Received};
 use crate::delivery::Reason;
 use crate::ids::{DeadLetterId, DeliveryId, OrganizationId, Round, WebhookId};
 use as_published::Death;
+use identity::Died;
 pub use whose::Claim;
 
 const REASON: &str = "cuewire-reason";
@@ -106,7 +108,7 @@ impl DeadMessage {
     pub fn of_event(message: &EventMessage, reason: Reason, detail: String) -> Self {
         let event_type = &message.event.event_type;
         Self {
-            id: DeadLetterId::new(),
+            id: identity::of_event(message, reason, Died::Now(OffsetDateTime::now_utc())),
             reason,
             detail,
             category: event_type.category().to_owned(),
@@ -124,14 +126,15 @@ impl DeadMessage {
     /// A message that was not understood, whole.
     #[must_use]
     pub fn poison(received: &Received, detail: String) -> Self {
-        Self { detail, category: "unknown".to_owned(), ..Self::as_received(received, Reason::Poison) }
+        let died = Died::Now(OffsetDateTime::now_utc());
+        Self { detail, category: "unknown".to_owned(), ..Self::as_received(received, Reason::Poison, died) }
     }
 
     /// A message as it was received, whatever it is.
-    fn as_received(received: &Received, reason: Reason) -> Self {
+    fn as_received(received: &Received, reason: Reason, died: Died) -> Self {
         let headers = HeadersIn::of(received);
         Self {
-            id: DeadLetterId::new(),
+            id: identity::of_message(received, reason, died),
             reason,
             detail: String::new(),
             category: first_word(&received.routing_key).to_owned(),
@@ -193,10 +196,13 @@ impl DeadMessage {
                 last_attempt: text(LAST_ATTEMPT)?,
             }),
         };
-        let id = received.properties.message_id().as_ref().map(ShortString::as_str);
+        let reason = Reason::parse(reason).ok_or_else(|| format!("the header `{REASON}` is {reason:?}"))?;
+        let id = received.properties.message_id().as_ref().and_then(|id| id.as_str().parse().ok());
+        let of_message = || identity::of_message(received, reason, Died::Now(OffsetDateTime::now_utc()));
         Ok(Self {
-            id: id.and_then(|id| id.parse().ok()).unwrap_or_default(),
-            reason: Reason::parse(reason).ok_or_else(|| format!("the header `{REASON}` is {reason:?}"))?,
+            // An operator who moves a message may lose its id.
+            id: id.unwrap_or_else(of_message),
+            reason,
             detail: text(DETAIL)?.unwrap_or_default(),
             category: first_word(&received.routing_key).to_owned(),
             delivery,

@@ -35,6 +35,10 @@ pub struct EventMessage {
     pub exchange: String,
     /// Whether it was sent again on purpose.
     pub again: bool,
+    /// The message's id, where its publisher gave it one.
+    pub message_id: Option<String>,
+    /// The event in structured JSON before it was [dated](Self::dated).
+    pub as_published: Bytes,
 }
 
 impl EventMessage {
@@ -57,13 +61,19 @@ impl EventMessage {
     }
 
     /// The message that sends an event again on purpose: not dropped as a repeat, and judged by the rights
-    /// of the publisher to whose exchange it was first published.
-    pub(super) fn again(first_exchange: &str, event_type: &str, json: Bytes) -> Publication {
+    /// of the publisher to whose exchange it was first published. Sent a second time after a fault it has the same
+    /// `message_id`, by which it is told from the event as it was sent before.
+    pub(super) fn again(
+        first_exchange: &str,
+        event_type: &str,
+        message_id: Uuid,
+        json: Bytes,
+    ) -> Publication {
         let headers = HeadersOut::default().text(AGAIN, "true").text(FIRST_EXCHANGE, first_exchange);
         Publication {
             exchange: EVENTS.to_owned(),
             routing_key: event_type.to_owned(),
-            message_id: Uuid::now_v7().to_string(),
+            message_id: message_id.to_string(),
             content_type: CLOUDEVENTS_JSON.to_owned(),
             headers: headers.0,
             reply: None,
@@ -123,7 +133,8 @@ pub(super) fn read(received: &Received) -> Result<EventMessage, String> {
     };
     let again = ours(AGAIN)? == Some("true");
     let exchange = ours(FIRST_EXCHANGE)?.unwrap_or(&received.exchange).to_owned();
-    Ok(EventMessage { event, json, exchange, again })
+    let message_id = received.properties.message_id().as_ref().map(ToString::to_string);
+    Ok(EventMessage { event, as_published: json.clone(), json, exchange, again, message_id })
 }
 
 /// Reads an event of a message that is on record, whose headers are told as JSON; the error is a sentence.

@@ -46,7 +46,8 @@ impl Redrive {
     #[must_use]
     pub fn publication(&self, now: OffsetDateTime) -> Publication {
         let Some(DeadDelivery { delivery, organization, webhook, .. }) = &self.delivery else {
-            return EventMessage::again(&self.exchange, &self.event_type, self.event.clone());
+            let event = self.event.clone();
+            return EventMessage::again(&self.exchange, &self.event_type, self.round().0, event);
         };
         let new = NewDelivery {
             organization: *organization,

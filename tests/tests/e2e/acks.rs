@@ -2,14 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cuewire::amqp::topology::{ROUTER_EVENTS, Topology};
-use cuewire::amqp::{Broker, Consumer, Publisher, Source};
-use cuewire::health::Health;
-use cuewire::message::EventMessage;
-use cuewire::shutdown::Shutdown;
+use cuewire::amqp::topology::ROUTER_EVENTS;
 use cuewire_tests::event::events;
-use cuewire_tests::{Service, Setup, until};
-use prometheus::Registry;
+use cuewire_tests::{Parts, Service, Setup, until};
 
 #[test]
 fn whatever_was_acknowledged_when_a_consumer_closes_is_not_delivered_again() {
@@ -18,22 +13,13 @@ fn whatever_was_acknowledged_when_a_consumer_closes_is_not_delivered_again() {
     Setup::default().replicas(Service::Router, 0).run(async |system| {
         let organization = system.organization().await;
         system.amqp().await.publish_all(&events(EVENTS, "a.b", &organization.id)).await;
-        let broker = Broker {
-            url: system.amqp_url().to_owned(),
-            topology: Topology::default().into(),
-            service: "test",
-        };
-        let (health, shutdown) = (Health::new(&Registry::new()), Shutdown::new());
-        let publisher = Publisher::start(broker.clone(), health.component("publisher"), shutdown.later());
-        let source = Source { queue: ROUTER_EVENTS.to_owned(), prefetch: EVENTS as u16, number: 0 };
-        let component = health.component("consumer");
-        let mut consumer: Consumer<EventMessage> =
-            Consumer::start(broker, move |_| vec![source.clone()], publisher, component, shutdown.clone());
+        let router = Parts::on(system.amqp_url());
+        let mut consumer = router.consumer(ROUTER_EVENTS, EVENTS as u16);
         let mut messages = Vec::new();
         while messages.len() < EVENTS {
             messages.extend(consumer.next().await);
         }
-        shutdown.stop();
+        router.shutdown.stop();
         // The first one is never done, and so each of the others is acknowledged by a frame of its own: more of
         // them than a quorum queue takes at a time.
         let unfinished = messages.remove(0);

@@ -3,8 +3,8 @@
 
 use lapin::types::{AMQPValue, FieldTable};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
+use super::identity::Died;
 use super::{DeadDelivery, DeadMessage};
 use crate::amqp::Received;
 use crate::amqp::topology::{DEAD, DELIVERIES};
@@ -12,9 +12,6 @@ use crate::delivery::Reason;
 use crate::ids::DeadLetterId;
 use crate::message::redrive::REDRIVEN;
 use crate::message::{CLOUDEVENTS_JSON, DeliveryMessage, HeadersIn, event};
-
-/// Namespace of the ids that are computed from a message (a random UUID, fixed for ever).
-const MESSAGE_NAMESPACE: Uuid = Uuid::from_u128(0x0c9e_52d7_41fa_4f0b_a6b3_7d18_e92c_5af4);
 
 impl DeadMessage {
     /// A message that a queue gave up: it is still as it was published.
@@ -27,7 +24,8 @@ impl DeadMessage {
             properties: received.properties.clone(),
             body: received.body.clone(),
         };
-        let mut dead = Self::as_received(&as_published, Reason::Poison);
+        let died = death.at.map_or_else(|| Died::Now(OffsetDateTime::now_utc()), Died::At);
+        let mut dead = Self::as_received(&as_published, Reason::Poison, died);
         dead.detail = format!("the queue {:?} {}", death.queue, death.cause);
         dead.died_at = death.at;
         let is_sendable = dead.understand(&as_published);
@@ -42,7 +40,8 @@ impl DeadMessage {
     /// A message that matched no binding.
     pub(super) fn unrouted(received: &Received) -> Self {
         let (exchange, key) = (&received.exchange, &received.routing_key);
-        let mut dead = Self::as_received(received, Reason::Unrouted);
+        let died = Died::Now(OffsetDateTime::now_utc());
+        let mut dead = Self::as_received(received, Reason::Unrouted, died);
         dead.detail = format!("no queue takes the key {key:?} of the exchange {exchange:?}");
         dead.understand(received);
         dead
@@ -51,15 +50,11 @@ impl DeadMessage {
     /// Finds out what a message is that is still as it was published: a delivery or an event. Whether it is
     /// one that can be sent again.
     fn understand(&mut self, as_published: &Received) -> bool {
-        let is_sendable = if as_published.exchange == DELIVERIES {
+        if as_published.exchange == DELIVERIES {
             self.understand_delivery(as_published)
         } else {
             self.understand_event(as_published)
-        };
-        if self.delivery.is_none() {
-            self.id = id_of_message(as_published, self.died_at).unwrap_or(self.id);
         }
-        is_sendable
     }
 
     fn understand_delivery(&mut self, as_published: &Received) -> bool {
@@ -79,21 +74,6 @@ impl DeadMessage {
         self.first.0 = message.exchange;
         true
     }
-}
-
-/// The id of the record of a message that has no id of ours, so that burying it twice makes one. None where
-/// two messages could not be told apart.
-fn id_of_message(as_published: &Received, died_at: Option<OffsetDateTime>) -> Option<DeadLetterId> {
-    let Received { exchange, routing_key, properties, body, .. } = as_published;
-    let message_id = properties.message_id().as_ref()?.as_str();
-    let died_at = died_at.map_or(0, OffsetDateTime::unix_timestamp).to_be_bytes();
-    let mut name =
-        Vec::with_capacity(64 + exchange.len() + routing_key.len() + message_id.len() + body.len());
-    for part in [&died_at, exchange.as_bytes(), routing_key.as_bytes(), message_id.as_bytes(), body] {
-        name.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        name.extend_from_slice(part);
-    }
-    Some(DeadLetterId(Uuid::new_v5(&MESSAGE_NAMESPACE, &name)))
 }
 
 /// How the broker says that a queue gave a message up: one table of the header `x-death`.

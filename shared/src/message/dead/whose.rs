@@ -64,7 +64,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::amqp::topology::PublisherGrant;
+    use crate::amqp::grants::PublisherGrant;
     use crate::delivery::Reason;
     use crate::ids::DeadLetterId;
 

@@ -71,8 +71,7 @@ impl Content for Body {
 /// Publish → queue → consume, publish, confirm, ack → queue → consume, ack: the path's hops with the path's own
 /// consumer and publisher.
 async fn two_hops(stack: &Stack, events: usize) -> anyhow::Result<f64> {
-    let broker =
-        Broker { url: stack.amqp_url.clone(), topology: Topology::default().into(), service: "bench" };
+    let broker = Broker::new(stack.amqp_url.clone(), Topology::default(), "bench");
     let connection = broker.connect("hops").await?;
     let channel = connection.create_channel().await?;
     for queue in QUEUES {

@@ -79,8 +79,7 @@ struct Bench {
 
 impl Bench {
     fn start(stack: &Stack) -> Self {
-        let broker =
-            Broker { url: stack.amqp_url.clone(), topology: Topology::default().into(), service: "bench" };
+        let broker = Broker::new(stack.amqp_url.clone(), Topology::default(), "bench");
         let (health, shutdown) = (Health::new(&Registry::new()), Shutdown::new());
         let publisher = Publisher::start(broker, health.component("publisher"), shutdown.clone());
         Self { publisher, shutdown }

@@ -1,0 +1,121 @@
+//! What the broker says of messages under way, matched to those who wait for it.
+//!
+//! A confirm names its message, but lapin hands a message that came back to whichever confirm it reads next, so a
+//! return is matched by its message's id.
+
+use std::collections::HashMap;
+
+use lapin::Confirmation;
+use tokio::sync::oneshot;
+
+use super::publisher::PublishError;
+
+/// Who waits for the broker's word on a message.
+pub(super) type Waiting = oneshot::Sender<Result<(), PublishError>>;
+
+/// What the broker says at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    is_taken: bool,
+    /// The id of a message that came back: this one, or another.
+    came_back: Option<String>,
+}
+
+impl From<Confirmation> for Said {
+    fn from(confirmation: Confirmation) -> Self {
+        let is_taken = !confirmation.is_nack();
+        let message = confirmation.take_message();
+        let id = message.and_then(|message| message.delivery.properties.message_id().clone());
+        Self { is_taken, came_back: id.map(|id| id.to_string()) }
+    }
+}
+
+/// What was said, until it is told.
+#[derive(Debug, Default)]
+pub(super) struct Verdicts {
+    said: Vec<(bool, String, Waiting)>,
+    /// How many messages of an id came back whose own confirm is not told yet.
+    came_back: HashMap<String, usize>,
+}
+
+impl Verdicts {
+    /// Notes what was said of the message of this id.
+    pub(super) fn note(&mut self, said: Said, id: String, waiting: Waiting) {
+        if let Some(id) = said.came_back {
+            *self.came_back.entry(id).or_default() += 1;
+        }
+        self.said.push((said.is_taken, id, waiting));
+    }
+
+    /// Tells those who wait. To be called when all is noted that was said so far: the return of a message may be with
+    /// a confirm that was read a moment before its own and is noted a moment after it.
+    pub(super) fn tell(&mut self) {
+        for (is_taken, id, waiting) in std::mem::take(&mut self.said) {
+            let result = match (self.take_return(&id), is_taken) {
+                (true, _) => Err(PublishError::Unroutable),
+                (false, true) => Ok(()),
+                (false, false) => Err(PublishError::Refused),
+            };
+            // A caller that gave up waiting does not need to know.
+            let _ = waiting.send(result);
+        }
+    }
+
+    fn take_return(&mut self, id: &str) -> bool {
+        let Some(count) = self.came_back.get_mut(id) else { return false };
+        *count -= 1;
+        if *count == 0 {
+            self.came_back.remove(id);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Told = oneshot::Receiver<Result<(), PublishError>>;
+
+    fn note(verdicts: &mut Verdicts, id: &str, is_taken: bool, came_back: Option<&str>) -> Told {
+        let (waiting, told) = oneshot::channel();
+        let said = Said { is_taken, came_back: came_back.map(str::to_owned) };
+        verdicts.note(said, id.to_owned(), waiting);
+        told
+    }
+
+    #[test]
+    fn a_message_that_came_back_with_anothers_confirm_is_told_so_and_the_other_is_not() {
+        let mut verdicts = Verdicts::default();
+        // With one that is confirmed before it, in the same go and in an earlier one, and with one after it.
+        let told = [
+            note(&mut verdicts, "1", true, Some("2")),
+            note(&mut verdicts, "2", true, None),
+            note(&mut verdicts, "3", true, None),
+            note(&mut verdicts, "4", true, Some("3")),
+            note(&mut verdicts, "5", false, Some("6")),
+        ];
+        verdicts.tell();
+        let last = note(&mut verdicts, "6", true, None);
+        verdicts.tell();
+        let unroutable = Err(PublishError::Unroutable);
+        let expected = [Ok(()), unroutable, unroutable, Ok(()), Err(PublishError::Refused), unroutable];
+        for (told, expected) in told.into_iter().chain([last]).zip(expected) {
+            assert_eq!(told.blocking_recv(), Ok(expected));
+        }
+        assert!(verdicts.came_back.is_empty());
+    }
+
+    #[test]
+    fn as_many_messages_of_one_id_are_told_that_they_came_back_as_did() {
+        let mut verdicts = Verdicts::default();
+        let told = [
+            note(&mut verdicts, "1", true, Some("1")),
+            note(&mut verdicts, "1", true, Some("1")),
+            note(&mut verdicts, "1", true, None),
+        ];
+        verdicts.tell();
+        let unroutable = Err(PublishError::Unroutable);
+        assert_eq!(told.map(|told| told.blocking_recv().unwrap()), [unroutable, unroutable, Ok(())]);
+    }
+}

@@ -1,0 +1,89 @@
+//! Connections to the broker: made again whenever one is of no use any more.
+
+use std::time::Duration;
+
+use cuewire::amqp::topology::ROUTER_EVENTS;
+use cuewire_tests::event::{event, events};
+use cuewire_tests::wait::output;
+use cuewire_tests::{Parts, Proxy, Setup, until};
+use futures_util::FutureExt;
+
+#[test]
+fn a_broker_that_takes_connections_and_says_nothing_is_tried_again_until_it_speaks() {
+    Setup::default().nothing_running().run(async |system| {
+        let proxy = Proxy::before(system.amqp_url()).await;
+        proxy.silence();
+        let mut parts = Parts::on(proxy.url());
+        parts.broker.timeouts.connect = Duration::from_millis(200);
+        let publisher = parts.publisher();
+        until("it says what is wrong", async || {
+            parts.missing("publisher").filter(|reason| reason.contains("did not answer in time"))
+        })
+        .await;
+        until("it has tried again, and again", async || (proxy.connections() >= 3).then_some(())).await;
+        proxy.end_silence();
+        until("it is connected", async || parts.missing("publisher").is_none().then_some(())).await;
+        drop(publisher);
+    });
+}
+
+#[test]
+fn a_consumer_takes_no_more_than_its_prefetch_at_first_and_after_a_broken_connection() {
+    const EVENTS: usize = 10;
+    const PREFETCH: usize = 3;
+    Setup::default().nothing_running().run(async |system| {
+        let proxy = Proxy::before(system.amqp_url()).await;
+        let parts = Parts::on(proxy.url());
+        let mut consumer = parts.consumer(ROUTER_EVENTS, PREFETCH as u16);
+        until("it is connected", async || parts.missing("consumer").is_none().then_some(())).await;
+        let amqp = system.amqp().await;
+        amqp.publish_all(&events(EVENTS, "a.b", "acme")).await;
+        for _ in 0..2 {
+            let mut under_way = Vec::new();
+            while under_way.len() < PREFETCH {
+                under_way.extend(output("a message comes", consumer.next()).await);
+            }
+            until("the others are left in the queue", async || {
+                (amqp.depth(ROUTER_EVENTS).await.unwrap() as usize == EVENTS - PREFETCH).then_some(())
+            })
+            .await;
+            assert!(consumer.next().now_or_never().is_none(), "one more than the prefetch");
+            let connections = proxy.connections();
+            proxy.cut();
+            output("the messages are lost", under_way[0].lost()).await;
+            until("it connects again", async || (proxy.connections() > connections).then_some(())).await;
+        }
+        for _ in 0..EVENTS {
+            output("every message comes", consumer.next()).await.unwrap().ack();
+        }
+        parts.shutdown.stop();
+        output("the consumer closes", consumer.close()).await;
+    });
+}
+
+#[test]
+fn a_consumer_whose_queue_is_deleted_connects_anew_and_has_its_queue_again() {
+    Setup::default().nothing_running().run(async |system| {
+        let proxy = Proxy::before(system.amqp_url()).await;
+        let parts = Parts::on(proxy.url());
+        let mut consumer = parts.consumer(ROUTER_EVENTS, 10);
+        let amqp = system.amqp().await;
+        until("it is connected", async || parts.missing("consumer").is_none().then_some(())).await;
+        amqp.publish(&event("a.b", "acme")).await;
+        let message = output("the first comes", consumer.next()).await.unwrap();
+
+        let connections = proxy.connections();
+        amqp.delete_queue(ROUTER_EVENTS).await;
+        output("the message is lost with its queue", message.lost()).await;
+        drop(message);
+        until("it connects anew", async || (proxy.connections() > connections).then_some(())).await;
+        until("everything is declared", async || parts.missing("consumer").is_none().then_some(())).await;
+        let next = event("a.b", "acme");
+        amqp.publish(&next).await;
+        let message = output("the next one comes", consumer.next()).await.unwrap();
+        assert_eq!(message.content.event.id, next["id"].as_str().unwrap());
+        message.ack();
+        parts.shutdown.stop();
+        output("the consumer closes", consumer.close()).await;
+    });
+}
