@@ -99,9 +99,18 @@ fn every_list_read_page_by_page_has_everything_once_while_others_come() {
             add_webhook().await;
             add_poison().await;
         }
-        // Together, so that the router takes several at the same moment.
         amqp.publish_all(&events(ROWS, "a.b", id)).await;
         organization.dead_letters(ROWS).await;
+        // All at the same moment, where the time decides.
+        for (table, column) in [
+            ("webhooks", "created_at"),
+            ("events", "received_at"),
+            ("attempts", "started_at"),
+            ("dead_letters", "created_at"),
+        ] {
+            let at_once = format!("UPDATE {table} SET {column} = (SELECT min({column}) FROM {table})");
+            system.database().await.execute(&at_once, &[]).await.unwrap();
+        }
 
         check(&operator, "/v1/organizations", ROWS + 1, add_organization).await;
         check(&operator, &keys_of, ROWS + 1, add_key_of).await;
