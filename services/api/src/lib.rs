@@ -42,7 +42,7 @@ use crate::auth::Keys;
 use crate::call::Calls;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::routes::ingest::{Limits, Room};
+use crate::routes::ingest::{Limits, Room, Turns};
 use crate::routes::stream::Listeners;
 use crate::schemas::Schemas;
 
@@ -65,6 +65,7 @@ pub(crate) struct Parts {
     /// For the bodies of events.
     ingest_room: Room,
     ingest_limits: Limits,
+    ingest_turns: Turns,
     shutdown: Shutdown,
 }
 
@@ -105,6 +106,7 @@ pub async fn serve(context: Context, config: Config, listener: TcpListener) -> a
         listeners: Listeners::default(),
         ingest_room: Room::default(),
         ingest_limits: Limits::new(config.ingest_limit_per_second),
+        ingest_turns: Turns::default(),
         shutdown: shutdown.clone(),
         metrics,
         database,

@@ -272,6 +272,8 @@ fn format_schema() -> Object {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::extract::read_json;
 
@@ -307,10 +309,22 @@ mod tests {
     async fn what_is_wrong_is_named_field_by_field() {
         let with = |member: &str| format!(r#"{{"url":"https://93.184.216.34/",{member}}}"#);
         let header = |name: &str| with(&format!(r#""headers":{{"{name}":"x"}}"#));
+        let url = |url: &str| json!({"url": url}).to_string();
         for (json, field, detail) in [
             ("{}".to_owned(), "url", "is missing"),
             (r#"{"url":"ftp://example.com/"}"#.to_owned(), "url", "must be http or https"),
             (r#"{"url":"http://127.0.0.1/"}"#.to_owned(), "url", "private or reserved"),
+            (url("http://LocalHost./"), "url", "private or reserved"),
+            (url("http://hooks.localhost/"), "url", "private or reserved"),
+            (url("http://93.184.216.34:0/"), "url", "has the port 0"),
+            (url("http://93.184.216.34/#top"), "url", "has a fragment"),
+            (url("http://93.184.216.34/#"), "url", "has a fragment"),
+            (url("http://93.184.216.34/a b"), "url", "contains a blank"),
+            (url(" http://93.184.216.34/"), "url", "contains a blank"),
+            (url("http://93.184.216.34/\u{3000}"), "url", "contains a blank"),
+            (url("http://93.184.216.34/\n"), "url", "contains a control character"),
+            (url("http://93.184.216.34/\u{7f}"), "url", "contains a control character"),
+            (url("http://93.184.\t216.34/"), "url", "contains a control character"),
             (with(r#""colour":"red""#), "colour", "is not known here"),
             (with(r#""name":"a\u0000b""#), "name", "contains a control character"),
             (with(r#""name":"""#), "name", "is empty"),
