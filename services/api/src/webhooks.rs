@@ -100,7 +100,7 @@ impl Api {
             let mut webhook = self.webhook(caller, id).await?;
             let change = edit(&webhook)?.read_change(&self.guard).await?;
             change.apply_to(&mut webhook, &self.vault)?;
-            if let Some(webhook) = self.database.save_webhook(&webhook, change.enables()).await? {
+            if let Some(webhook) = self.database.save_webhook(&webhook, change.failing()).await? {
                 tracing::info!(webhook = %webhook.id, by = %caller.key, "a webhook was changed");
                 return Ok(webhook);
             }

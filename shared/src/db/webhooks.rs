@@ -14,7 +14,7 @@ use crate::retry::Schedule;
 use crate::signature::Scheme;
 use crate::webhook::{Pattern, Subscription, Webhook};
 
-pub use manage::RotatedSecret;
+pub use manage::{Failing, RotatedSecret};
 
 /// The columns of [`Webhook`], of `webhooks` joined with its health.
 const WEBHOOK: &str = "

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cuewire::db::webhooks::Failing;
 use cuewire::formats::Format;
 use cuewire::guard::Guard;
 use cuewire::ids::{OrganizationId, WebhookId};
@@ -211,9 +212,9 @@ impl WebhookFields {
 }
 
 impl WebhookChange {
-    /// Whether the webhook is to be enabled, which also ends its failing.
-    pub(super) fn enables(&self) -> bool {
-        self.enabled == Some(true)
+    /// What becomes of the webhook's failing, which ends where it is enabled by hand.
+    pub(super) fn failing(&self) -> Failing {
+        if self.enabled == Some(true) { Failing::Ends } else { Failing::GoesOn }
     }
 
     /// Makes the change, unless what comes of it does not fit the format.
