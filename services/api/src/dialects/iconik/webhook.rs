@@ -131,9 +131,11 @@ impl Fields {
         if self.event_type.as_deref().is_some_and(|text| text != shown_types(&kinds)) {
             kinds.categories = read_types(self.event_type.as_deref().unwrap_or_default())?;
         }
-        if let Some(operation) = &self.operation {
+        let shown = shown_operation(&kinds);
+        if let Some(operation) = self.operation.as_ref().filter(|operation| **operation != shown) {
             let operation = set(operation.as_deref()).map(str::to_lowercase);
-            if operation != shown_operation(&kinds) {
+            // In any case: a native `Update` stays so.
+            if operation != shown {
                 kinds.operation = operation;
             }
         }
