@@ -10,115 +10,25 @@ use crate::platform::{Caller, Platform, Right, Route, Things};
 /// Requests to each platform.
 const REQUESTS: usize = 400;
 /// Words of all platforms' bodies and queries.
-const WORDS: &[&str] = &[
-    "url",
-    "name",
-    "description",
-    "events",
-    "active",
-    "event_type",
-    "object_id",
-    "operation",
-    "realm",
-    "status",
-    "query",
-    "headers",
-    "type",
-    "application",
-    "category",
-    "pool_uuid",
-    "resource_uuid",
-    "workspace_uuid",
-    "api_key_secret",
-    "isFeedHooks",
-    "isMediaHooks",
-    "isClipHooks",
-    "refreshSecret",
-    "reEnable",
-    "filter",
-    "streamName",
-    "file_received",
-    "encoding_finished",
-    "partial_finished",
-    "search",
-    "sort_by",
-    "order_by",
-    "offset",
-    "limit",
-    "page",
-    "page_size",
-    "per_page",
-    "startingId",
-    "itemCount",
-    "item_count",
-    "isDescending",
-    "in_message",
-    "id",
-    "uuid",
-    "body",
-    "",
-];
+const WORDS: &str = "url name description events active event_type object_id operation realm status query headers \
+    type application category pool_uuid resource_uuid workspace_uuid api_key_secret isFeedHooks isMediaHooks \
+    isClipHooks refreshSecret reEnable filter streamName file_received encoding_finished partial_finished search \
+    sort_by order_by offset limit page page_size per_page startingId itemCount item_count isDescending in_message id \
+    uuid body";
 /// Values that a careless reader would stumble over.
-const TEXTS: &[&str] = &[
-    "",
-    " ",
-    "http://127.0.0.1:9/",
-    "http://10.0.0.1/",
-    "http://[::1]/",
-    "ftp://x/",
-    "http://",
-    "null",
-    "None",
-    "True",
-    "false",
-    "ENABLED",
-    "DISABLED",
-    "FAILING",
-    "raw",
-    "slack",
-    "gchat",
-    "assets",
-    "assets,collections",
-    "*",
-    "a.b",
-    "video.deleted",
-    "data.x>0",
-    "data.x = (",
-    "(",
-    ")",
-    "/",
-    "^live/",
-    "[",
-    "a\\",
-    "\\",
-    "\"",
-    "a\u{0}b",
-    "\u{1F525}",
-    "\u{202e}",
-    "ä",
-    "%00",
-    "%",
-    "'; --",
-    "0",
-    "-1",
-    "1",
-    "99999999999999999999",
-    "1e999",
-    "0x10",
-    "\n",
-    "\r\nX: y",
-    "x=y&z",
-];
-const METHODS: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
-const TYPES: &[&str] = &[
+const TEXTS: &str = "\n \nhttp://127.0.0.1:9/\nhttp://10.0.0.1/\nhttp://[::1]/\nftp://x/\nhttp://\nnull\nNone\nTrue\nfalse\n\
+    ENABLED\nDISABLED\nFAILING\nraw\nslack\ngchat\nassets\nassets,collections\n*\na.b\nvideo.deleted\ndata.x>0\n\
+    data.x = (\n(\n)\n/\n^live/\n[\na\\\n\\\n\"\na\u{0}b\n\u{1F525}\n\u{202e}\nä\n%00\n%\n'; --\n0\n-1\n1\n\
+    99999999999999999999\n1e999\n0x10\n\r\rX: y\nx=y&z";
+const METHODS: &str = "GET POST PUT PATCH DELETE HEAD OPTIONS";
+const TYPES: [&str; 7] = [
     "application/json",
     "application/json; charset=utf-8",
+    "application/json\nTransfer-Encoding: chunked",
     "application/vnd.api+json",
     "application/x-www-form-urlencoded",
     "text/plain",
-    "multipart/form-data; boundary=x",
     "",
-    "application/json\nTransfer-Encoding: chunked",
 ];
 
 /// Numbers that are the same in every run (SplitMix64).
@@ -147,20 +57,32 @@ impl Random {
         list[self.below(list.len())]
     }
 
+    fn word(&mut self) -> &'static str {
+        self.of(&WORDS.split(' ').collect::<Vec<_>>())
+    }
+
+    fn text(&mut self) -> &'static str {
+        self.of(&TEXTS.split('\n').collect::<Vec<_>>())
+    }
+
+    fn method(&mut self) -> &'static str {
+        self.of(&METHODS.split(' ').collect::<Vec<_>>())
+    }
+
     fn value(&mut self, depth: usize) -> Value {
         match self.below(if depth == 0 { 6 } else { 8 }) {
             0 => Value::Null,
             1 => self.once_in(2).into(),
             2 => (self.next() as i64 >> self.below(63)).into(),
-            3 => self.of(TEXTS).repeat([1, 1, 3, 700][self.below(4)]).into(),
-            4 | 5 => self.of(TEXTS).into(),
+            3 => self.text().repeat([1, 1, 3, 700][self.below(4)]).into(),
+            4 | 5 => self.text().into(),
             6 => (0..self.below(4)).map(|_| self.value(depth - 1)).collect(),
             _ => Value::Object(self.object(depth - 1)),
         }
     }
 
     fn object(&mut self, depth: usize) -> Map<String, Value> {
-        (0..self.below(6)).map(|_| (self.of(WORDS).to_owned(), self.value(depth))).collect()
+        (0..self.below(6)).map(|_| (self.word().to_owned(), self.value(depth))).collect()
     }
 
     /// A body of the route, one that is changed in places, one of another, or none at all.
@@ -183,13 +105,13 @@ impl Random {
     }
 
     fn line(&mut self, platform: Platform, route: &Route, ids: &[String]) -> String {
-        let method = if self.once_in(5) { self.of(METHODS) } else { route.method };
+        let method = if self.once_in(5) { self.method() } else { route.method };
         let own: Vec<&str> = ids.iter().map(String::as_str).collect();
-        let id = if self.once_in(4) { percent(self.of(TEXTS)) } else { self.of(&own).to_owned() };
+        let id = if self.once_in(4) { percent(self.text()) } else { self.of(&own).to_owned() };
         let path = route.at(platform, &Things { id, ..Things::default() });
         let end = self.of(&["", "", "", "/", "//", "/x"]);
         let query: Vec<String> = (0..self.below(4))
-            .map(|_| format!("{}={}", percent(self.of(WORDS)), percent(self.of(TEXTS))))
+            .map(|_| format!("{}={}", percent(self.word()), percent(self.text())))
             .collect();
         let mark = if query.is_empty() { "" } else { "?" };
         format!("{method} {path}{end}{mark}{}", query.join("&"))
@@ -239,7 +161,7 @@ async fn ask_at_random(organization: &Organization<'_>, platform: Platform, seed
         let line = random.line(platform, route, &ids);
         let body = random.body(route, &caller);
         let by = if random.once_in(10) { &viewer } else { &caller };
-        let head = format!("{line} HTTP/1.1\n{}\nContent-Type: {}", by.head, random.of(TYPES));
+        let head = format!("{line} HTTP/1.1\n{}\nContent-Type: {}", by.head, random.of(&TYPES));
         let reply = caller.client.raw_bytes(&head, &body).await;
         let what = format!(
             "{platform:?}, seed {seed}, request {number}: {head}\n\n{}",
