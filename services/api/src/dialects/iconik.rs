@@ -1,11 +1,11 @@
 //! The webhooks of iconik, as its API manages them.
 //!
-//! From the platform's API reference. Ours, where that is silent: an `event_type` of `*` takes every type, and
-//! one with commas takes each of those (so are webhooks of the native API shown); empty text is as good as null
-//! but for `event_type` and `url`; a `PUT` leaves what it does not name, and null clears what may be null; only
-//! `ENABLED` and `DISABLED` can be set; a deleted webhook is not found, so that `deleted_at` is always null;
-//! with `per_page` the list has pages; of a list the first 64 webhooks that failed show `last_payload`; which
-//! operators and names a query knows.
+//! From the platform's API reference. Any text is taken for `event_type`, `operation`, `realm` and `object_id`; what no
+//! event can be selects nothing. Ours, where the reference is silent: an `event_type` of `*` takes every type, and one
+//! with commas takes each of those (so are webhooks of the native API shown); empty text is as good as null but for
+//! `event_type` and `url`; a `PUT` leaves what it does not name, and null clears what may be null; only `ENABLED` and
+//! `DISABLED` can be set; a deleted webhook is not found, so that `deleted_at` is always null; with `per_page` the list
+//! has pages; of a list the first 64 webhooks that failed show `last_payload`; which operators and names a query knows.
 
 mod webhook;
 
