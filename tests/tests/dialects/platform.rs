@@ -187,11 +187,11 @@ impl Platform {
     /// with this status.
     #[track_caller]
     pub(crate) fn failed(self, reply: Reply, status: u16) -> String {
-        let what = format!("{self:?}: {}: {}", reply.status, reply.text);
-        assert_eq!(reply.status.as_u16(), status, "{what}");
-        let content_type = reply.headers.get("content-type").and_then(|value| value.to_str().ok());
+        let Reply { status: answered, headers, json: body, text, .. } = reply;
+        let what = format!("{self:?}: {answered}: {text}");
+        assert_eq!(answered.as_u16(), status, "{what}");
+        let content_type = headers.get("content-type").and_then(|value| value.to_str().ok());
         assert_eq!(content_type, Some("application/json"), "{what}");
-        let body = &reply.json;
         let (sentence, envelope) = match self {
             Self::Millicast if status >= 500 => (
                 body["message"].as_str(),
@@ -217,7 +217,7 @@ impl Platform {
             Self::Quortex => (body["detail"].as_str(), json!({"detail": body["detail"]})),
             Self::Omegastream => (body["message"].as_str(), json!({"message": body["message"]})),
         };
-        assert_eq!(*body, envelope, "{what}");
+        assert_eq!(body, envelope, "{what}");
         let sentence = sentence.unwrap_or_default();
         assert!(!sentence.is_empty() && !sentence.contains("/docs"), "{what}");
         sentence.to_owned()

@@ -190,11 +190,11 @@ fn a_quortex_token_is_good_for_an_hour_and_as_long_as_its_key() {
 fn once(category: &Value) -> Value {
     let Value::Array(list) = category else { return category.clone() };
     let mut once: Vec<&Value> = Vec::new();
-    list.iter().for_each(|word| {
+    for word in list {
         if !once.contains(&word) {
-            once.push(word)
+            once.push(word);
         }
-    });
+    }
     json!(once)
 }
 
