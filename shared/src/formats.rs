@@ -17,7 +17,7 @@ mod google_chat;
 mod iconik;
 mod millicast;
 mod notice;
-mod omegastream;
+pub mod omegastream;
 mod parts;
 mod quortex;
 mod slack;

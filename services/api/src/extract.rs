@@ -137,7 +137,10 @@ pub(crate) fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> 
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Err(Problem::invalid_field("body", "is an array, and must be an object"));
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    // What is passed over would not be looked at, in a field that nobody knows.
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Problem::unreadable(format!("the body is not valid JSON: {error}")))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
@@ -229,6 +232,9 @@ mod tests {
         list: Vec<u32>,
     }
 
+    #[derive(Debug, Deserialize)]
+    struct Tolerant {}
+
     #[test]
     fn what_does_not_fit_is_named() {
         for (body, field, detail) in [
@@ -253,5 +259,6 @@ mod tests {
             assert_eq!(error, Err(FieldError::new(field, detail)), "{body}");
         }
         assert!(read_json::<Sample>(br#"["name", []]"#).is_err());
+        assert_eq!(read_json::<Tolerant>(b"{\"a\":\"\xff\"}").unwrap_err().status, StatusCode::BAD_REQUEST);
     }
 }

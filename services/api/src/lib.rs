@@ -22,6 +22,7 @@ mod routes;
 mod samples;
 mod schemas;
 mod server;
+mod turns;
 mod webhooks;
 
 use std::ops::Deref;
@@ -45,6 +46,7 @@ use crate::metrics::Metrics;
 use crate::routes::ingest::{Limits, Room, Turns};
 use crate::routes::stream::Listeners;
 use crate::schemas::Schemas;
+use crate::turns::Turns;
 
 /// What handlers work with. Clones share it.
 #[derive(Clone)]
@@ -62,6 +64,8 @@ pub(crate) struct Parts {
     vault: Vault,
     metrics: Metrics,
     listeners: Listeners,
+    /// At reading the contents of many events.
+    log_turns: Turns,
     /// For the bodies of events.
     ingest_room: Room,
     ingest_limits: Limits,
@@ -104,6 +108,7 @@ pub async fn serve(context: Context, config: Config, listener: TcpListener) -> a
         guard: config.guard,
         vault: common.vault,
         listeners: Listeners::default(),
+        log_turns: Turns::default(),
         ingest_room: Room::default(),
         ingest_limits: Limits::new(config.ingest_limit_per_second),
         ingest_turns: Turns::default(),

@@ -99,11 +99,9 @@ impl Api {
         for _ in 0..MAX_TRIES {
             let mut webhook = self.webhook(caller, id).await?;
             let change = edit(&webhook)?.read_change(&self.guard).await?;
-            let url_before = webhook.url.clone();
+            let failing = change.failing(&webhook);
             change.apply_to(&mut webhook, &self.vault)?;
-            // Whatever failed was the receiver before, or somebody says that it is well.
-            let recovered = change.enables() || webhook.url != url_before;
-            if let Some(webhook) = self.database.save_webhook(&webhook, recovered).await? {
+            if let Some(webhook) = self.database.save_webhook(&webhook, failing).await? {
                 tracing::info!(webhook = %webhook.id, by = %caller.key, "a webhook was changed");
                 return Ok(webhook);
             }

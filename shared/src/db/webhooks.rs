@@ -16,7 +16,7 @@ use crate::signature::Scheme;
 use crate::webhook::{Breaker, Pattern, Subscription, Webhook};
 
 pub use health::Opening;
-pub use manage::RotatedSecret;
+pub use manage::{Failing, RotatedSecret};
 
 /// The columns of [`Webhook`], of `webhooks` joined with its health.
 const WEBHOOK: &str = "

@@ -8,7 +8,7 @@
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::fit::{Limit, Unit, fit};
+use super::fit::{Limit, Unit, as_html, fit};
 use super::notice::Notice;
 use super::parts::json_request;
 use super::{Outgoing, Request, Retries, Rules, Signing, Unsendable};
@@ -91,10 +91,10 @@ struct OpenLink {
 
 fn prepare(outgoing: &Outgoing<'_>) -> Result<Request, Unsendable> {
     let notice = Notice::of(outgoing.event);
-    let mut widgets = vec![Widget::TextParagraph { text: fit(&notice.sentence, SENTENCE, escape) }];
+    let mut widgets = vec![Widget::TextParagraph { text: fit(&notice.sentence, SENTENCE, as_html) }];
     widgets.extend(notice.facts.into_iter().map(|fact| Widget::DecoratedText {
         top_label: fact.label,
-        text: fit(&fact.value, VALUE, escape),
+        text: fit(&fact.value, VALUE, as_html),
         wrap_text: true,
     }));
     let link = notice.link.map(String::from).filter(|url| url.len() <= MAX_LINK_BYTES);
@@ -107,15 +107,6 @@ fn prepare(outgoing: &Outgoing<'_>) -> Result<Request, Unsendable> {
         text: format!("{} *{}*", notice.severity.icon(), notice.title),
         cards_v2: [CardWithId { card_id: "event", card }],
     }))
-}
-
-fn escape(_: &str, c: char) -> Option<&'static str> {
-    match c {
-        '&' => Some("&amp;"),
-        '<' => Some("&lt;"),
-        '>' => Some("&gt;"),
-        _ => None,
-    }
 }
 
 fn judge(outcome: &Outcome, now: OffsetDateTime) -> Verdict {

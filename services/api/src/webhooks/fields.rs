@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cuewire::db::webhooks::Failing;
 use cuewire::formats::Format;
 use cuewire::guard::Guard;
 use cuewire::ids::{OrganizationId, WebhookId};
@@ -218,9 +219,10 @@ impl WebhookFields {
 }
 
 impl WebhookChange {
-    /// Whether the webhook is to be enabled.
-    pub(super) fn enables(&self) -> bool {
-        self.enabled == Some(true)
+    /// What becomes of the webhook's failing: it ends where somebody says that the receiver is well, or names another.
+    pub(super) fn failing(&self, before: &Webhook) -> Failing {
+        let is_elsewhere = self.url.as_ref().is_some_and(|url| *url != before.url);
+        if is_elsewhere || self.enabled == Some(true) { Failing::Ends } else { Failing::GoesOn }
     }
 
     /// Makes the change, unless what comes of it does not fit the format.

@@ -24,6 +24,15 @@ pub enum RotatedSecret {
     TooMany,
 }
 
+/// What saving a webhook means for its failing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failing {
+    /// It fails as it did before, if it did.
+    GoesOn,
+    /// It counts as not failing.
+    Ends,
+}
+
 impl Database {
     /// Makes a webhook with its first secret, sealed. Its `number` and times are the database's.
     /// [`DbError::Conflict`] when its organization is gone.
@@ -155,8 +164,13 @@ impl Database {
     }
 
     /// Writes a webhook that was read and changed, unless someone else has changed or deleted it since:
-    /// then none. With `recovered` it also counts as not failing.
-    pub async fn save_webhook(&self, webhook: &Webhook, recovered: bool) -> Result<Option<Webhook>, DbError> {
+    /// then none.
+    pub async fn save_webhook(
+        &self,
+        webhook: &Webhook,
+        failing: Failing,
+    ) -> Result<Option<Webhook>, DbError> {
+        let recovered = failing == Failing::Ends;
         let connection = self.connection().await?;
         let statement = connection
             .prepare_cached(
