@@ -256,6 +256,19 @@ impl System {
         None
     }
 
+    /// Where the first process of a service tells its health and its metrics.
+    pub async fn health_address(&self, service: Service) -> String {
+        for running in self.running.lock().await.iter() {
+            match running {
+                Running::Process(process) if process.service == service => {
+                    return process.address("health and metrics are served").await;
+                }
+                _ => {}
+            }
+        }
+        panic!("no {} runs as a process", service.name());
+    }
+
     /// What the processes of a service have logged so far, by lines.
     pub async fn said(&self, service: Service) -> Vec<String> {
         let mut said = Vec::new();
@@ -370,6 +383,14 @@ impl System {
     /// The URL of a new broker user who may do this.
     pub async fn amqp_user(&self, name: &str, permissions: Permissions) -> String {
         self.place.amqp_user(name, permissions).await
+    }
+
+    /// Runs `api topology apply` as the broker's administrator.
+    pub async fn apply_topology(&self) {
+        let mut apply = tokio::process::Command::new(crate::servers::binary("api"));
+        apply.args(["topology", "apply"]).env_clear().envs(self.environment()).env("AMQP_URL", self.amqp_url());
+        let output = apply.output().await.expect("the api's command can be run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// The URL of the broker's administrator.
