@@ -159,7 +159,8 @@ pub fn ask(mut listens: SocketAddr) -> Result<(), String> {
         IpAddr::V6(ip) if ip.is_unspecified() => listens.set_ip(Ipv6Addr::LOCALHOST.into()),
         _ => {}
     }
-    let answer = fetch(listens, "/readyz").map_err(|error| format!("nobody answers at {listens}: {error}"))?;
+    let answer =
+        fetch(listens, "/readyz").map_err(|error| format!("nobody answers at {listens}: {error}"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     if head.split(' ').nth(1) == Some("200") { Ok(()) } else { Err(body.to_owned()) }
 }
