@@ -19,6 +19,7 @@ mod panics;
 mod place;
 mod policy;
 mod process;
+pub mod prometheus;
 mod raw;
 pub mod receiver;
 mod running;

@@ -49,11 +49,13 @@ pub struct OwnServers {
     run_dir: PathBuf,
     /// Where they are.
     pub servers: Servers,
+    /// The port of the broker's metrics, where they were asked for.
+    metrics_port: String,
 }
 
 impl OwnServers {
-    /// Starts them on free ports.
-    pub async fn start() -> Self {
+    /// Starts them on free ports, with what else the script is to be told.
+    pub async fn start(options: &[(&str, &str)]) -> Self {
         let environment = Environment::of_process();
         let script = environment.text("CUEWIRE_TEST_SERVERS").map_or_else(
             || Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/servers"),
@@ -63,21 +65,32 @@ impl OwnServers {
         let run_dir = std::env::temp_dir().join(format!("cuewire-tests-{}", uuid::Uuid::new_v4().simple()));
         let nowhere: Url = "none:".parse().unwrap();
         let servers = Servers { amqp: nowhere.clone(), database: nowhere, management: None };
-        let mut own = Self { script, run_dir, servers };
-        own.command(&["ports", "random"]).await;
+        let mut own = Self { script, run_dir, servers, metrics_port: String::new() };
+        // It remembers what it was told first.
+        own.run(&["ports", "random"], options).await;
         own.command(&["start"]).await;
         let file = std::fs::read_to_string(own.run_dir.join("servers.env")).unwrap();
-        let url = |name: &str| -> Url {
-            let line = file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            line.unwrap().parse().unwrap()
-        };
+        let value =
+            |name: &str| file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap();
+        let url = |name: &str| -> Url { value(name).parse().unwrap() };
+        own.metrics_port = value("CUEWIRE_PROMETHEUS_PORT").to_owned();
         own.servers = Servers { amqp: url("AMQP_URL"), database: url("DATABASE_URL"), management: None };
         own
     }
 
+    /// Where the broker tells its metrics.
+    #[must_use]
+    pub fn metrics_address(&self) -> String {
+        format!("127.0.0.1:{}", self.metrics_port)
+    }
+
     /// Runs a command of the servers' script: `["kill", "rabbitmq"]`, `["restart", "postgres"]`.
     pub async fn command(&self, arguments: &[&str]) {
-        let output = self.script(arguments).await;
+        self.run(arguments, &[]).await;
+    }
+
+    async fn run(&self, arguments: &[&str], options: &[(&str, &str)]) {
+        let output = self.script(arguments, options).await;
         assert!(
             output.status.success(),
             "deploy/local/servers {arguments:?} failed: {}",
@@ -85,7 +98,7 @@ impl OwnServers {
         );
     }
 
-    async fn script(&self, arguments: &[&str]) -> std::process::Output {
+    async fn script(&self, arguments: &[&str], options: &[(&str, &str)]) -> std::process::Output {
         // Its own environment: ports or a directory that this process was given are not meant.
         let mut command = Command::new(&self.script);
         for name in ["AMQP", "POSTGRES", "EPMD", "DIST", "MANAGEMENT", "PROMETHEUS"] {
@@ -94,13 +107,17 @@ impl OwnServers {
         for name in ["AMQP_URL", "DATABASE_URL", "CUEWIRE_NODE", "RABBITMQ_PASSWORD", "POSTGRES_PASSWORD"] {
             command.env_remove(name);
         }
-        command.args(arguments).env("RUN_DIR", &self.run_dir).kill_on_drop(false);
+        command
+            .args(arguments)
+            .envs(options.iter().copied())
+            .env("RUN_DIR", &self.run_dir)
+            .kill_on_drop(false);
         command.output().await.expect("the servers' script can be run")
     }
 
     /// Stops them and removes all they have written.
     pub async fn destroy(&self) {
-        let output = self.script(&["destroy"]).await;
+        let output = self.script(&["destroy"], &[]).await;
         if output.status.success() {
             let _ = std::fs::remove_dir_all(&self.run_dir);
         } else {

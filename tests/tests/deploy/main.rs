@@ -5,3 +5,4 @@
 
 mod environment;
 mod ready;
+mod watching;
