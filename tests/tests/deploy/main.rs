@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod broker_users;
 mod environment;
 mod ready;
 mod watching;
