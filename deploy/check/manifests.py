@@ -1,14 +1,19 @@
 """The manifests as Kustomize renders them: by Kubernetes' published schemas, and by what our pods must be like."""
 
+import functools
 import re
 
 import kubernetes_validate
+from kubernetes_validate import utils
 
 from .environment import of_container
 from .tree import HEALTH_PORTS, check, each_manifest, each_pod, example, our_service, seconds, version
 
 # The oldest that has all that is used (preStop's sleep), and a new one.
 VERSIONS = ("1.30", "1.34")
+# It would read megabytes of schemas anew for each manifest.
+utils.schema_contents = functools.cache(utils.schema_contents)
+
 GROUPS_OF_KUBERNETES = re.compile(r"v1|(apps|batch|policy|autoscaling|networking\.k8s\.io)/v\d")
 
 
@@ -30,14 +35,6 @@ def they_fit_the_schemas_of_kubernetes():
                 yield f"{name} ({release}): {'.'.join(map(str, error.path))}: {error.message}"
     if seen < 50:
         yield f"only {seen} manifests were looked at"
-
-
-@check
-def each_is_there_once():
-    names = [(overlay, manifest["kind"], manifest["metadata"]["name"]) for _, manifest, overlay in each_manifest()]
-    for name in sorted(set(names)):
-        if names.count(name) > 1:
-            yield f"{name} is there {names.count(name)} times"
 
 
 def ours(*overlays):
