@@ -136,10 +136,11 @@ def they_fit_the_schemas_of_keda_and_of_the_prometheus_operator():
     found = [(name, manifest) for name, manifest, _ in each_manifest(*PUBLISHED)]
     if {manifest["kind"] for _, manifest in found} != set(PUBLISHED):
         yield f"only {len(found)} manifests were looked at"
-    # Node looks for packages beside the file that names them.
-    program = pathlib.Path(os.environ["NODE_MODULES"]).parent / "validate.mjs"
-    program.write_text(VALIDATE)
-    output = subprocess.run(["node", program], input=json.dumps(found), capture_output=True, text=True)
+    output = subprocess.run(
+        ["node", "--input-type=module", "-e", VALIDATE], input=json.dumps(found), capture_output=True, text=True,
+        # Node looks for packages from there on.
+        cwd=pathlib.Path(os.environ["NODE_MODULES"]).parent,
+    )  # fmt: skip
     yield from output.stdout.splitlines()
     if output.returncode:
         yield output.stderr

@@ -282,8 +282,9 @@ RABBITMQ = dashboard(
         panel("Free disk", "Of each node, and its limit.", "bytes",
               [("sum by (instance) (rabbitmq_disk_space_available_bytes)", "{{instance}}"),
                ("sum by (instance) (rabbitmq_disk_space_available_limit_bytes)", "{{instance}} limit")]),
-        panel("Commits of the log", "Entries that quorum queues have committed: what the disk carries.", "ops",
-              [(f'sum by (instance) (rate(rabbitmq_raft_log_commit_index{RATE}))', "{{instance}}")]),
+        panel("Messages, all queues", "What the broker holds. It grows as long as more comes in than goes out.", "short",
+              [("sum(rabbitmq_detailed_queue_messages_ready)", "ready"),
+               ("sum(rabbitmq_detailed_queue_messages_unacked)", "in hand")], stacked=True),
     ],
 )
 
