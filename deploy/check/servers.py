@@ -5,12 +5,14 @@ import subprocess
 import tempfile
 import pathlib
 
-from .tree import DEPLOY, broker_names, check, each_manifest, text
+from .tree import DEPLOY, broker_names, check, each_manifest, our_service, text
 
 # Of the disk's limit the volume decides; it has a reason of its own in each place.
 OF_THE_PLACE = {"disk_free_limit.absolute"}
 # Set by CloudNativePG itself, or what Postgres does anyway.
 NOT_FOR_THE_OPERATOR = {"listen_addresses", "fsync", "full_page_writes", "log_line_prefix"}
+# The operator's, the exporter's, the job's, and somebody's who looks.
+FOR_OPERATORS = 20
 
 
 def settings(configuration):
@@ -104,6 +106,23 @@ def autoscalers_count_the_queues_that_more_pods_would_empty():
             yield f"{manifest['metadata']['name']}: does not add up the queues"
     if found != wanted:
         yield f"they count {found}"
+
+
+@check
+def postgres_has_connections_for_all_pods_that_there_may_be():
+    """Each pod has a pool and one that listens; of each Deployment one more pod starts while it is replaced."""
+    most = {}
+    for _, manifest, overlay in each_manifest("Deployment"):
+        if overlay == "production" and our_service(manifest["spec"]["template"]["spec"]["containers"][0]):
+            most[manifest["metadata"]["name"]] = manifest["spec"].get("replicas", 1)
+    for _, manifest, _ in each_manifest("HorizontalPodAutoscaler", "ScaledObject"):
+        spec = manifest["spec"]
+        most[spec["scaleTargetRef"]["name"]] = spec.get("maxReplicas") or spec["maxReplicaCount"]
+    pool = int(dict(settings(text("deploy/kubernetes/base/config.env")))["CUEWIRE_DATABASE_CONNECTIONS"])
+    needed = sum(pods + 1 for pods in most.values()) * (pool + 1) + FOR_OPERATORS
+    (allowed,) = (int(m["spec"]["postgresql"]["parameters"]["max_connections"]) for _, m, _ in each_manifest("Cluster"))
+    if needed > allowed:
+        yield f"{most} may need {needed} connections, and Postgres allows {allowed}"
 
 
 @check
