@@ -47,7 +47,7 @@ impl PostgresExporter {
     pub async fn start(database_url: &str) -> Self {
         let mut command = Command::new("prometheus-postgres-exporter");
         command.arg("--web.listen-address=127.0.0.1:0");
-        command.env_clear().env("DATA_SOURCE_NAME", format!("{database_url}?sslmode=disable"));
+        command.env("DATA_SOURCE_NAME", format!("{database_url}?sslmode=disable"));
         Self(Listening::start(&mut command).await)
     }
 
@@ -73,7 +73,7 @@ impl Prometheus {
         let file = directory.join("prometheus.yml");
         std::fs::write(&file, configuration).unwrap();
         let mut command = Command::new("prometheus");
-        command.env_clear().arg("--web.listen-address=127.0.0.1:0");
+        command.arg("--web.listen-address=127.0.0.1:0");
         command.arg(format!("--config.file={}", file.display()));
         command.arg(format!("--storage.tsdb.path={}", directory.join("data").display()));
         Self { listening: Listening::start(&mut command).await, directory }
