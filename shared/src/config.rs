@@ -184,13 +184,17 @@ impl Common {
                 environment.optional("CUEWIRE_PUBLISHERS", PublisherGrant::parse_all)?.unwrap_or_default(),
             ),
             vault: environment.required("CUEWIRE_SECRETS_KEY", Vault::from_base64)?,
-            health_listen: environment
-                .listen("CUEWIRE_HEALTH_LISTEN", SocketAddr::from(([0, 0, 0, 0], health_port)))?,
+            health_listen: Self::health_listen(environment, health_port)?,
             shutdown_grace: environment
                 .optional("CUEWIRE_SHUTDOWN_GRACE", shutdown_grace)?
                 .unwrap_or(DEFAULT_SHUTDOWN_GRACE),
             log_format: environment.optional("CUEWIRE_LOG_FORMAT", log_format)?.unwrap_or(LogFormat::Text),
             log_filter: environment.optional("CUEWIRE_LOG", text)?.unwrap_or_else(|| DEFAULT_LOG.to_owned()),
         })
+    }
+
+    /// Where health and metrics are told; `port` is the service's own default.
+    pub fn health_listen(environment: &Environment, port: u16) -> Result<SocketAddr, ConfigError> {
+        environment.listen("CUEWIRE_HEALTH_LISTEN", SocketAddr::from(([0, 0, 0, 0], port)))
     }
 }

@@ -120,7 +120,7 @@ async fn watch_database(agreed: Agreed, component: Component, shutdown: Shutdown
 }
 
 /// Runs a service as a process: `read` its own configuration, then `run` it until SIGTERM or Ctrl-C. With
-/// arguments it does not: it shows how it is used.
+/// arguments it does not: it says whether the one that runs here is ready, or how it is used.
 pub fn main<C, F, Fut>(
     service: &'static str,
     usage: &str,
@@ -139,6 +139,7 @@ where
             println!("{usage}\n{CONFIGURATION}");
             return ExitCode::SUCCESS;
         }
+        ["ready"] => return ready(service, health_port),
         _ => {
             eprintln!("{service}: there is no command {:?}\n\n{usage}\n{CONFIGURATION}", arguments.join(" "));
             return ExitCode::from(BAD_CONFIGURATION);
@@ -151,6 +152,19 @@ where
         start_logging(&common)?;
         Ok(serve(service, common, |context| run(context, config)))
     })
+}
+
+/// Whether the service that runs on this machine with this environment is ready; what is missing goes to stderr.
+fn ready(service: &'static str, health_port: u16) -> ExitCode {
+    let (code, sentence) = match Common::health_listen(&Environment::of_process(), health_port) {
+        Ok(listens) => match health::ask(listens) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(missing) => (ExitCode::FAILURE, format!("not ready: {missing}")),
+        },
+        Err(error) => (ExitCode::from(BAD_CONFIGURATION), error.to_string()),
+    };
+    eprintln!("{service}: {sentence}");
+    code
 }
 
 /// Runs a command of a service as a process, without health and signals: `run` it to its end.

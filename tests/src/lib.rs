@@ -20,6 +20,7 @@ pub mod parts;
 mod place;
 mod policy;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 mod raw;
 pub mod receiver;

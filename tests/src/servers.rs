@@ -48,28 +48,41 @@ pub struct OwnServers {
     run_dir: PathBuf,
     /// Where they are.
     pub servers: Servers,
+    /// The port of the broker's metrics, where they were asked for.
+    metrics_port: String,
 }
 
 impl OwnServers {
-    /// Starts them on free ports.
-    pub async fn start() -> Self {
+    /// Starts them on free ports, with what else the script is to be told.
+    pub async fn start(options: &[(&str, &str)]) -> Self {
         let nowhere: Url = "none:".parse().unwrap();
         let servers = Servers { amqp: nowhere.clone(), database: nowhere, management: None };
-        let mut own = Self { run_dir: new_run_dir(), servers };
-        own.command(&["ports", "random"]).await;
+        let mut own = Self { run_dir: new_run_dir(), servers, metrics_port: String::new() };
+        // It remembers what it was told first.
+        own.run(&["ports", "random"], options).await;
         own.command(&["start"]).await;
         let file = std::fs::read_to_string(own.run_dir.join("servers.env")).unwrap();
-        let url = |name: &str| -> Url {
-            let line = file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            line.unwrap().parse().unwrap()
-        };
+        let value =
+            |name: &str| file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap();
+        let url = |name: &str| -> Url { value(name).parse().unwrap() };
+        own.metrics_port = value("CUEWIRE_PROMETHEUS_PORT").to_owned();
         own.servers = Servers { amqp: url("AMQP_URL"), database: url("DATABASE_URL"), management: None };
         own
     }
 
+    /// Where the broker tells its metrics.
+    #[must_use]
+    pub fn metrics_address(&self) -> String {
+        format!("127.0.0.1:{}", self.metrics_port)
+    }
+
     /// Runs a command of the servers' script: `["kill", "rabbitmq"]`, `["restart", "postgres"]`.
     pub async fn command(&self, arguments: &[&str]) {
-        let output = self.script(arguments).await;
+        self.run(arguments, &[]).await;
+    }
+
+    async fn run(&self, arguments: &[&str], options: &[(&str, &str)]) {
+        let output = self.script(arguments, options).await;
         assert!(
             output.status.success(),
             "deploy/local/servers {arguments:?} failed: {}",
@@ -77,14 +90,15 @@ impl OwnServers {
         );
     }
 
-    async fn script(&self, arguments: &[&str]) -> std::process::Output {
+    async fn script(&self, arguments: &[&str], options: &[(&str, &str)]) -> std::process::Output {
         let mut command = script("servers", &self.run_dir);
-        command.args(arguments).output().await.expect("the servers' script can be run")
+        command.args(arguments).envs(options.iter().copied());
+        command.output().await.expect("the servers' script can be run")
     }
 
     /// Stops them and removes all they have written.
     pub async fn destroy(&self) {
-        let output = self.script(&["destroy"]).await;
+        let output = self.script(&["destroy"], &[]).await;
         if output.status.success() {
             let _ = std::fs::remove_dir_all(&self.run_dir);
         } else {

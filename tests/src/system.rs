@@ -35,10 +35,13 @@ pub struct Setup {
     variables: Vec<(String, String)>,
     processes: bool,
     own_servers: bool,
+    broker_metrics: bool,
     empty_database: bool,
     proxies: bool,
     /// What the services' broker user may do; none: everything.
     permissions: Option<Permissions>,
+    /// Broker users of some services' own.
+    broker_users: Vec<(Service, Permissions)>,
 }
 
 impl Default for Setup {
@@ -48,9 +51,11 @@ impl Default for Setup {
             variables: Vec::new(),
             processes: false,
             own_servers: false,
+            broker_metrics: false,
             empty_database: false,
             proxies: false,
             permissions: None,
+            broker_users: Vec::new(),
         }
     }
 }
@@ -67,6 +72,13 @@ impl Setup {
     pub fn own_servers(mut self) -> Self {
         self.own_servers = true;
         self
+    }
+
+    /// On servers of its own, with the broker's metrics.
+    #[must_use]
+    pub fn broker_metrics(mut self) -> Self {
+        self.broker_metrics = true;
+        self.own_servers()
     }
 
     /// On a database without a schema: the first services to start make it.
@@ -87,6 +99,13 @@ impl Setup {
     #[must_use]
     pub fn permissions(mut self, permissions: Permissions) -> Self {
         self.permissions = Some(permissions);
+        self
+    }
+
+    /// One service with a broker user of its own, who may do this and no more.
+    #[must_use]
+    pub fn broker_user(mut self, service: Service, permissions: Permissions) -> Self {
+        self.broker_users.push((service, permissions));
         self
     }
 
@@ -161,6 +180,8 @@ pub struct System {
     /// The services' broker user's.
     services_amqp_url: String,
     proxies: Option<Proxies>,
+    /// Those of the services that have a broker user of their own.
+    own_amqp_urls: Vec<(Service, String)>,
     running: Mutex<Vec<Running>>,
     api: std::sync::Mutex<String>,
     amqp: OnceCell<Amqp>,
@@ -169,8 +190,9 @@ pub struct System {
 
 impl System {
     async fn new(setup: Setup) -> Self {
+        let options: &[_] = if setup.broker_metrics { &[("CUEWIRE_PROMETHEUS_PORT", "any")] } else { &[] };
         let place = match (setup.own_servers, setup.empty_database) {
-            (true, _) => Place::own().await,
+            (true, _) => Place::own(options).await,
             (false, true) => Place::shared(Schema::None).await,
             (false, false) => Place::shared(Schema::Migrated).await,
         };
@@ -185,9 +207,13 @@ impl System {
                 database: Proxy::before(&place.database_url).await,
             }),
         };
+        let mut own_amqp_urls = Vec::new();
+        for (service, permissions) in &setup.broker_users {
+            own_amqp_urls.push((*service, place.amqp_user(service.name(), *permissions).await));
+        }
         let (running, api) = (Mutex::default(), std::sync::Mutex::default());
         let (amqp, database) = (OnceCell::new(), OnceCell::new());
-        Self { setup, place, services_amqp_url, proxies, running, api, amqp, database }
+        Self { setup, place, services_amqp_url, own_amqp_urls, proxies, running, api, amqp, database }
     }
 
     async fn start_all(&self) {
@@ -207,7 +233,9 @@ impl System {
 
     /// Starts a replica more.
     pub async fn start_unready(&self, service: Service) {
-        let variables = self.environment();
+        let mut variables = self.environment();
+        let own = self.own_amqp_urls.iter().filter(|(of, _)| *of == service);
+        variables.extend(own.map(|(_, url)| ("AMQP_URL".to_owned(), url.clone())));
         let running = if self.setup.processes {
             let process = Process::start(service, &variables);
             if service == Service::Api {
@@ -292,6 +320,19 @@ impl System {
         for running in running.iter().filter(|it| it.service() == service) {
             if let Running::Process(process) = running {
                 return process.get(path).await.unwrap();
+            }
+        }
+        panic!("no {} runs as a process", service.name());
+    }
+
+    /// Where the first process of a service tells its health and its metrics.
+    pub async fn health_address(&self, service: Service) -> String {
+        for running in self.running.lock().await.iter() {
+            match running {
+                Running::Process(process) if process.service == service => {
+                    return process.address("health and metrics are served").await;
+                }
+                _ => {}
             }
         }
         panic!("no {} runs as a process", service.name());
@@ -433,6 +474,18 @@ impl System {
     /// The URL of a new broker user who may do this.
     pub async fn amqp_user(&self, name: &str, permissions: Permissions) -> String {
         self.place.amqp_user(name, permissions).await
+    }
+
+    /// Runs `api topology apply` as the broker's administrator.
+    pub async fn apply_topology(&self) {
+        let mut apply = tokio::process::Command::new(crate::servers::binary("api"));
+        apply
+            .args(["topology", "apply"])
+            .env_clear()
+            .envs(self.environment())
+            .env("AMQP_URL", self.amqp_url());
+        let output = apply.output().await.expect("the api's command can be run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// The URL of the broker's administrator.

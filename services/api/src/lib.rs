@@ -43,7 +43,7 @@ use crate::auth::Keys;
 use crate::call::Calls;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::routes::ingest::{Limits, Room, Turns};
+use crate::routes::ingest::{Limits, LongWork, Room};
 use crate::routes::stream::Listeners;
 use crate::schemas::Schemas;
 use crate::turns::Turns;
@@ -69,7 +69,7 @@ pub(crate) struct Parts {
     /// For the bodies of events.
     ingest_room: Room,
     ingest_limits: Limits,
-    ingest_turns: Turns,
+    ingest_work: LongWork,
     shutdown: Shutdown,
 }
 
@@ -111,7 +111,7 @@ pub async fn serve(context: Context, config: Config, listener: TcpListener) -> a
         log_turns: Turns::default(),
         ingest_room: Room::default(),
         ingest_limits: Limits::new(config.ingest_limit_per_second),
-        ingest_turns: Turns::default(),
+        ingest_work: LongWork::default(),
         shutdown: shutdown.clone(),
         metrics,
         database,

@@ -118,6 +118,9 @@ impl Metrics {
         for reason in Reason::ALL {
             metrics.dead_letters.with_label_values(&[reason.as_str()]);
         }
+        for result in ["done", "incomplete", "failed", "elsewhere"] {
+            metrics.retention_runs.with_label_values(&[result]);
+        }
         metrics
     }
 }

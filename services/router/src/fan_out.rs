@@ -13,6 +13,7 @@ use cuewire::amqp::grants::PUBLISHER_PREFIX;
 use cuewire::amqp::publisher::MAX_UNCONFIRMED;
 use cuewire::amqp::topology::Topology;
 use cuewire::amqp::{Message, Publication, Publisher};
+use cuewire::catalogue::category_label;
 use cuewire::db::events::{EventKey, LoggedEvent};
 use cuewire::db::{Database, DbError, until_it_answers};
 use cuewire::delivery::Reason;
@@ -120,6 +121,8 @@ impl FanOut {
         self.count("routed", routed.len());
         for event in &mut routed {
             event.date();
+            let category = category_label(event.message.event.event_type.category());
+            self.metrics.categories.with_label_values(&[category]).inc();
         }
         let matched: Vec<Vec<WebhookId>> =
             routed.iter().map(|event| event.index.matches(&event.message.event)).collect();

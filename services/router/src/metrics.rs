@@ -8,6 +8,8 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 pub struct Metrics {
     /// Events by what became of them: `routed`, `repeated`, `rejected`, `unlogged`.
     pub events: IntCounterVec,
+    /// Events that were routed, by the categories of the catalogue.
+    pub categories: IntCounterVec,
     /// Deliveries published by lane: fresh, or bulk for what exceeds an organization's share.
     pub deliveries: IntCounterVec,
     /// Events in a batch.
@@ -35,6 +37,12 @@ impl Metrics {
                 "Events by what became of them: routed, repeated (dropped as a duplicate) or rejected; and \
                  those of the routed that the database refused to log",
                 &["outcome"],
+            ),
+            categories: metrics::counters(
+                registry,
+                "cuewire_router_routed_events_total",
+                "Events that were routed, by category: those of the platforms, or other",
+                &["category"],
             ),
             deliveries: metrics::counters(
                 registry,

@@ -304,3 +304,10 @@ fn the_answer_shows_an_entry_as_its_file_has_it() {
         )
     );
 }
+
+#[test]
+fn a_category_that_no_platform_has_is_other_as_a_label() {
+    for (category, label) in [("recordings", "recordings"), ("Recordings", "other"), ("made-up", "other")] {
+        assert_eq!(category_label(category), label);
+    }
+}

@@ -21,7 +21,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use self::faults::Refusal;
-pub(crate) use self::fit::Turns;
+pub(crate) use self::fit::LongWork;
 use self::fit::fit;
 pub(crate) use self::limit::Limits;
 use self::limit::{Exceeded, Tally};

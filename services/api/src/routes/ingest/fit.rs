@@ -36,7 +36,7 @@ pub(super) async fn fit(api: &Api, events: Events) -> Result<Events, Problem> {
             "the events have too many values to be checked with their schemas at once; send them in several requests",
         ));
     }
-    api.ingest_turns.take(steps, move || check(events, &in_force)).await?
+    api.ingest_work.take(steps, move || check(events, &in_force)).await?
 }
 
 fn check(events: Events, in_force: &[Option<Arc<InForce>>]) -> Result<Events, Problem> {
@@ -51,9 +51,9 @@ fn check(events: Events, in_force: &[Option<Arc<InForce>>]) -> Result<Events, Pr
 
 /// Whose turn it is to take long.
 #[derive(Debug)]
-pub(crate) struct Turns(Arc<Semaphore>);
+pub(crate) struct LongWork(Arc<Semaphore>);
 
-impl Default for Turns {
+impl Default for LongWork {
     /// Half of the machine's cores, so that the others serve who asks for less.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
@@ -61,7 +61,7 @@ impl Default for Turns {
     }
 }
 
-impl Turns {
+impl LongWork {
     /// Does work of so many steps.
     async fn take<T: Send + 'static>(
         &self,
@@ -92,21 +92,21 @@ mod tests {
 
     #[tokio::test]
     async fn what_takes_long_is_done_elsewhere_and_by_turns() {
-        let (turns, here) = (Turns(Arc::new(Semaphore::new(1))), thread::current().id());
+        let (work, here) = (LongWork(Arc::new(Semaphore::new(1))), thread::current().id());
         let who = || thread::current().id();
-        assert_eq!(turns.take(FEW_STEPS, who).await.unwrap(), here);
-        assert_ne!(turns.take(FEW_STEPS + 1, who).await.unwrap(), here);
+        assert_eq!(work.take(FEW_STEPS, who).await.unwrap(), here);
+        assert_ne!(work.take(FEW_STEPS + 1, who).await.unwrap(), here);
 
         let (end, ended) = oneshot::channel::<()>();
-        let first = turns.take(MAX_STEPS, move || ended.blocking_recv());
+        let first = work.take(MAX_STEPS, move || ended.blocking_recv());
         let mut first = Box::pin(first);
         assert!(first.as_mut().now_or_never().is_none());
-        let mut second = Box::pin(turns.take(MAX_STEPS, who));
+        let mut second = Box::pin(work.take(MAX_STEPS, who));
         assert!(second.as_mut().now_or_never().is_none());
-        assert_eq!(turns.take(FEW_STEPS, who).await.unwrap(), here, "little need not wait");
+        assert_eq!(work.take(FEW_STEPS, who).await.unwrap(), here, "little need not wait");
         // Whoever asked for the first is gone; it still has its turn.
         drop(first);
-        assert_eq!(turns.0.available_permits(), 0);
+        assert_eq!(work.0.available_permits(), 0);
         end.send(()).unwrap();
         assert_ne!(second.await.unwrap(), here);
     }
