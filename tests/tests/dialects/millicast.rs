@@ -5,6 +5,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use cuewire_tests::system::test;
 use cuewire_tests::{Answer, Receiver, Reply, Request, until, verify};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::platform::{Caller, Platform};
 
@@ -341,5 +343,29 @@ fn a_millicast_secret_is_shown_to_whoever_may_write() {
             let list = success(by.call("GET /platforms/millicast/api/webhooks/list", "").await);
             assert_eq!(list[0]["secret"], secret, "{role}");
         }
+    });
+}
+
+#[test]
+fn a_millicast_webhook_that_answers_nobody_is_disabled_until_the_next_probe() {
+    test(async |system| {
+        let receiver = Receiver::answering([Answer::break_off()]).await;
+        let organization = system.organization().await;
+        let millicast = Platform::Millicast.by(&organization.admin).await;
+        let made = add(&millicast, &json!({"url": receiver.url("/"), "isFeedHooks": true})).await;
+        organization.in_effect().await;
+        for _ in 0..5 {
+            system.amqp().await.publish(&organization.event("feeds.started")).await;
+        }
+        let disabled = until("its breaker is open", async || {
+            let shown = read(&millicast, &made).await;
+            shown["disabled"].is_object().then(|| shown["disabled"].clone())
+        })
+        .await;
+        let until = OffsetDateTime::parse(disabled["until"].as_str().unwrap(), &Rfc3339).unwrap();
+        let wait = (until - OffsetDateTime::now_utc()).as_seconds_f64();
+        assert!((0.0..=30.0).contains(&wait), "{disabled}");
+        let again = update(&millicast, &made, r#"{"reEnable":true}"#).await;
+        assert_eq!(again["disabled"], Value::Null);
     });
 }

@@ -39,11 +39,16 @@ fn an_answer_that_never_ends_ends_with_the_webhooks_timeout_and_holds_nobody_els
             let endless = Receiver::answering([Answer::endless(first, again, second)]).await;
             let quick = Receiver::healthy().await;
             let organization = system.organization().await;
-            let slow = organization.webhook(endless.url("/")).types(&["slow.*"]).schedule(&[]);
-            slow.with("timeout_ms", 2_500).create().await;
+            // Each with so few requests that its breaker stays closed.
+            for number in 0..5 {
+                let slow = organization.webhook(endless.url("/")).types(&[&format!("slow{number}.*")]);
+                slow.schedule(&[]).with("timeout_ms", 2_500).create().await;
+            }
             organization.webhook(quick.url("/")).types(&["quick.*"]).create().await;
             let amqp = system.amqp().await;
-            amqp.publish_all(&events(20, "slow.event", &organization.id)).await;
+            for number in 0..5 {
+                amqp.publish_all(&events(4, &format!("slow{number}.event"), &organization.id)).await;
+            }
             let hanging = endless.wait_for(1).await.remove(0);
             let published = Instant::now();
             amqp.publish_all(&events(50, "quick.event", &organization.id)).await;

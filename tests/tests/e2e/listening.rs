@@ -39,7 +39,7 @@ impl Stream {
         let whole = async {
             while !self.text.contains("\n\n") {
                 let chunk = self.response.chunk().await.unwrap().expect("it goes on");
-                self.text += &String::from_utf8(chunk.to_vec()).unwrap();
+                self.text += std::str::from_utf8(&chunk).unwrap();
             }
         };
         tokio::time::timeout(PATIENCE, whole).await.expect("a message comes in time");

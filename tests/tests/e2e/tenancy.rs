@@ -26,6 +26,12 @@ fn no_route_lets_an_organization_see_or_touch_what_belongs_to_another() {
             }
             seen
         };
+        let told = "/v1/events?type=webhook.delivery_failed";
+        until("its dead letter is told of", async || {
+            let events = victim.admin.get(told).await.expect(200);
+            events["data"].as_array().filter(|events| !events.is_empty()).map(|_| ())
+        })
+        .await;
         let before = look().await;
         for route in routes.iter().filter(|route| !route.is_stream()) {
             let path = route.filled(&victims);

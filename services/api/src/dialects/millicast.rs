@@ -2,7 +2,8 @@
 //!
 //! From the platform's API reference. Ours, where that is silent: an unknown id is 404 and an unknown key 401,
 //! `itemCount` is at most 1,000, `startingId` is the first webhook of the list, `isClipHooks` stands for
-//! `clip.*`, `until` of `disabled` is null (410 or a person disables), a filter is applied to a thumbnail's
+//! `clip.*`, a webhook whose circuit breaker is open is `disabled` `until` the next probe (null where it is disabled
+//! for good), a filter is applied to a thumbnail's
 //! stream as [`name_filter`] says, and an empty filter is none. Secrets are shown to editors too, who get to see
 //! one whenever they add a webhook or renew its secret; a viewer does not see them.
 

@@ -1,5 +1,6 @@
 //! The webhook of Dolby.io Streaming (Millicast): what its clients write of one, and what they are shown.
 
+use cuewire::delivery::rfc3339;
 use cuewire::webhook::Webhook;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -124,7 +125,14 @@ impl View {
     /// The webhook with its secret in the platform's form, or without one.
     pub(super) fn of(webhook: &Webhook, secret: String) -> Self {
         let selection = Selection::of(webhook);
-        let disabled = || Disabled { until: None, reason: webhook.disabled_reason.clone() };
+        let disabled = match &webhook.breaker {
+            _ if !webhook.enabled => Some(Disabled { until: None, reason: webhook.disabled_reason.clone() }),
+            Some(breaker) => Some(Disabled {
+                until: Some(rfc3339(breaker.next_probe_at)),
+                reason: Some("too many attempts failed".to_owned()),
+            }),
+            None => None,
+        };
         Self {
             id: webhook.number,
             url: webhook.url.clone(),
@@ -136,7 +144,7 @@ impl View {
             is_transcoder_hooks: selection.has(TRANSCODERS),
             is_viewer_connection_hooks: selection.has(VIEWERS),
             is_clip_hooks: selection.has(CLIPS),
-            disabled: (!webhook.enabled).then(disabled),
+            disabled,
             filter: shown_filter(&selection),
         }
     }
