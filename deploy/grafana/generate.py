@@ -65,15 +65,6 @@ def row(title):
     return {"title": title, "type": "row", "collapsed": False, "gridPos": {"w": WIDTH, "h": 1}, "panels": []}
 
 
-def note(title, text):
-    return {
-        "title": title,
-        "type": "text",
-        "gridPos": {"w": 8, "h": 8},
-        "options": {"mode": "markdown", "content": text},
-    }
-
-
 def dashboard(uid, title, description, panels):
     x = y = 0
     height = 0
@@ -215,14 +206,18 @@ SENDERS = dashboard(
         panel("Dead letters, by reason", "That senders sent to the reaper.", "reqps",
               [(rate("cuewire_sender_dead_letters_total", "reason"), "{{reason}}")], stacked=True),
         row("What is put off"),
-        panel("Parked, by cause", "Put into the delayed queues: for a retry, because they came early, or because their webhook "
-              "was busy.", "reqps", [(rate("cuewire_sender_parked_total", "cause"), "{{cause}}")], stacked=True),
+        panel("Parked, by cause", "Put into the delayed queues: for a retry, because they came early, because their webhook "
+              "was busy, its rate limit reached (limited), or its breaker open.", "reqps", [(rate("cuewire_sender_parked_total", "cause"), "{{cause}}")], stacked=True),
         panel("In the delayed queues", "By tier. What is here waits for its time, and more senders would not help it.", "short",
               [(f'sum by (queue) ({QUEUE}{{queue=~"retry\\\\..*"}})', "{{queue}}")], stacked=True),
         panel("In the senders' queues", "What waits for a sender: here more of them help.", "short",
               [(f'sum by (queue) ({QUEUE}{{queue=~"sender\\\\..*"}})', "{{queue}}")], stacked=True),
         row("Breakers"),
-        note("Breakers", "The place for the breakers of webhooks: how many are open, opened, and probed."),
+        panel("Open breakers", "Webhooks that are left alone, but for a probe now and then, since their receivers fail.", "short",
+              [("max(cuewire_reaper_open_breakers)", "open")]),
+        panel("Breakers opened", "By requests of these senders.", "ops", [(rate("cuewire_sender_breakers_opened_total"), "opened")]),
+        panel("Probes, by what they came to", "Delivered closes the breaker.", "ops",
+              [(rate("cuewire_sender_probes_total", "state"), "{{state}}")]),
         row("Recording"),
         panel("Attempts recorded together", "The mean size of a batch.", "short",
               [(f'{rate("cuewire_sender_record_batch_attempts_sum")} / {rate("cuewire_sender_record_batch_attempts_count")}',

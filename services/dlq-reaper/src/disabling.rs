@@ -23,6 +23,10 @@ pub(crate) async fn keep_disabling(database: &Database, long: Duration, metrics:
             }
             Err(error) => tracing::warn!(%error, "webhooks that keep failing are disabled later"),
         }
+        match database.open_breakers().await {
+            Ok(breakers) => metrics.open_breakers.set(breakers),
+            Err(error) => tracing::debug!(%error, "the open breakers could not be counted"),
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

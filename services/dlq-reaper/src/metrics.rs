@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     pub(crate) redrive_failures: IntCounter,
     pub(crate) notices: IntCounter,
     pub(crate) disabled: IntCounter,
+    pub(crate) open_breakers: IntGauge,
     pub(crate) redrive_lateness: Histogram,
     pub(crate) partition_days_ahead: IntGauge,
     pub(crate) partitions_dropped: IntCounterVec,
@@ -83,6 +84,11 @@ impl Metrics {
                 registry,
                 "cuewire_reaper_webhooks_disabled_total",
                 "Webhooks disabled because they had failed for days without a success",
+            ),
+            open_breakers: gauge(
+                registry,
+                "cuewire_reaper_open_breakers",
+                "Webhooks whose circuit breaker is open; every replica tells of all",
             ),
             redrive_lateness: histogram(
                 registry,

@@ -47,7 +47,7 @@ impl Metrics {
         let counters =
             |name: &str, help: &str, labels: &[&str]| metrics::counters(registry, name, help, labels);
         let gauge = |name: &str, help: &str| metrics::gauge(registry, name, help);
-        Self {
+        let metrics = Self {
             attempts: counters(
                 "cuewire_sender_attempts_total",
                 "Attempts by format and the delivery's state after them",
@@ -112,6 +112,11 @@ impl Metrics {
                 metrics::SECONDS,
             ),
             targets: gauge("cuewire_sender_webhooks", "Webhooks in the cache"),
+        };
+        // At zero from the start, so that the first one shows as an increase.
+        for state in ["delivered", "retrying", "dead"] {
+            metrics.probes.with_label_values(&[state]);
         }
+        metrics
     }
 }

@@ -7,6 +7,7 @@ use cuewire_tests::event::events;
 use cuewire_tests::system::test;
 use cuewire_tests::{Answer, Client, Receiver, until};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::native::routes;
 
@@ -90,9 +91,11 @@ fn every_list_read_page_by_page_has_everything_once_while_others_come() {
         let add_webhook = async || post(admin, "/v1/webhooks", quiet.clone()).await;
         let add_failure =
             async || add_letter(admin, async || amqp.publish(&organization.event("a.b")).await).await;
-        let no_event = Raw::body("a.b", "not an event");
-        let add_poison =
-            async || add_letter(&operator, async || amqp.publish_raw(&no_event).await.unwrap()).await;
+        let add_poison = async || {
+            // The same message twice would be one dead letter.
+            let no_event = Raw::body("a.b", format!("not an event {}", Uuid::new_v4()));
+            add_letter(&operator, async || amqp.publish_raw(&no_event).await.unwrap()).await;
+        };
 
         for _ in 0..ROWS {
             add_organization().await;

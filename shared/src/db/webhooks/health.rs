@@ -84,6 +84,13 @@ impl Database {
         Ok(rows.iter().map(|row| WebhookId(row.get("id"))).collect())
     }
 
+    /// How many webhooks' breakers are open.
+    pub async fn open_breakers(&self) -> Result<i64, DbError> {
+        let connection = self.connection().await?;
+        let count = "SELECT count(*) FROM webhook_health WHERE opened_at IS NOT NULL";
+        Ok(connection.query_one(count, &[]).await?.get(0))
+    }
+
     /// Notes that a webhook has begun to fail, unless that is noted already.
     pub async fn webhook_is_failing(
         &self,
