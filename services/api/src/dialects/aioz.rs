@@ -358,6 +358,14 @@ fn done(message: impl Into<String>) -> Answer<Done> {
 
 impl Failure for Done {
     fn of(problem: &Problem) -> (StatusCode, Self) {
-        (without_422(problem), Self { message: problem.detail.clone(), status: "fail" })
+        let message = match problem.status {
+            StatusCode::UNAUTHORIZED => {
+                "send a key as `Authorization: Bearer <key>`, or its id and the key by Basic or \
+                 as `stream-public-key` and `stream-secret-key`; in several forms at once it must be the same"
+                    .to_owned()
+            }
+            _ => problem.detail.clone(),
+        };
+        (without_422(problem), Self { message, status: "fail" })
     }
 }
