@@ -147,7 +147,7 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::E
         "" => Ok(None),
         "true" | "1" => Ok(Some(true)),
         "false" | "0" => Ok(Some(false)),
-        _ => Err(serde::de::Error::custom(format!("{value} is neither true nor false"))),
+        _ => Err(serde::de::Error::custom(format!("is {value}, and must be true or false"))),
     }
 }
 
@@ -159,6 +159,6 @@ fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::E
         _ => text
             .parse()
             .map(Some)
-            .map_err(|_| serde::de::Error::custom(format!("{text:?} is no whole number"))),
+            .map_err(|_| serde::de::Error::custom(format!("is {text:?}, and must be a whole number"))),
     }
 }

@@ -312,7 +312,7 @@ fn what_is_wrong_with_an_iconik_webhook_is_told_field_by_field() {
         let refused = iconik.call(&format!("PUT {}", at(&made)), r#"{"query":"x"}"#).await;
         assert!(field_error(refused, "query").contains("at position 2"));
         assert_eq!(read(&iconik, &made).await, made);
-        iconik.failed(iconik.call(&format!("GET {WEBHOOKS}?page=x"), "").await, 400);
+        field_error(iconik.call(&format!("GET {WEBHOOKS}?page=x"), "").await, "page");
         field_error(iconik.call(&format!("GET {WEBHOOKS}?per_page=0"), "").await, "per_page");
     });
 }

@@ -183,9 +183,13 @@ fn a_millicast_list_has_pages_in_both_directions() {
         let newest_first: Vec<_> = ids.iter().rev().copied().collect();
         assert_eq!(listed("?startingId=0&itemCount=12&isDescending=True").await, newest_first);
         assert_eq!(listed(&format!("?startingId={}&isDescending=true", ids[1])).await, [ids[1], ids[0]]);
-        for wrong in ["?itemCount=0", "?itemCount=-1", "?startingId=first", "?isDescending=perhaps"] {
-            let line = format!("GET /platforms/millicast/api/webhooks/list{wrong}");
-            millicast.failed(millicast.call(&line, "").await, 400);
+        for (field, value) in
+            [("itemCount", "0"), ("itemCount", "-1"), ("startingId", "first"), ("isDescending", "perhaps")]
+        {
+            let line = format!("GET /platforms/millicast/api/webhooks/list?{field}={value}");
+            let reply = millicast.call(&line, "").await;
+            assert!(reply.json["data"]["errors"][field][0].is_string(), "{}", reply.text);
+            millicast.failed(reply, 400);
         }
     });
 }

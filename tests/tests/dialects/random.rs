@@ -8,18 +8,13 @@ use serde_json::{Map, Value};
 use crate::platform::{Caller, Platform, Right, Route, Things};
 
 /// Requests to each platform.
-const REQUESTS: usize = 400;
-/// Words of all platforms' bodies and queries.
-const WORDS: &str = "url name description events active event_type object_id operation realm status query headers \
-    type application category pool_uuid resource_uuid workspace_uuid api_key_secret isFeedHooks isMediaHooks \
-    isClipHooks refreshSecret reEnable filter streamName file_received encoding_finished partial_finished search \
-    sort_by order_by offset limit page page_size per_page startingId itemCount item_count isDescending in_message id \
-    uuid body";
+const REQUESTS: usize = 1_000;
 /// Values that a careless reader would stumble over.
 const TEXTS: &str = "\n \nhttp://127.0.0.1:9/\nhttp://10.0.0.1/\nhttp://[::1]/\nftp://x/\nhttp://\nnull\nNone\nTrue\nfalse\n\
     ENABLED\nDISABLED\nFAILING\nraw\nslack\ngchat\nassets\nassets,collections\n*\na.b\nvideo.deleted\ndata.x>0\n\
     data.x = (\n(\n)\n/\n^live/\n[\na\\\n\\\n\"\na\u{0}b\n\u{1F525}\n\u{202e}\nä\n%00\n%\n'; --\n0\n-1\n1\n\
     99999999999999999999\n1e999\n0x10\n\r\rX: y\nx=y&z";
+const NUMBERS: &str = "0 -1 1 2 100 101 1001 9999999 99999999999999999999 1e9 0x10";
 const METHODS: &str = "GET POST PUT PATCH DELETE HEAD OPTIONS";
 const TYPES: [&str; 7] = [
     "application/json",
@@ -31,13 +26,35 @@ const TYPES: [&str; 7] = [
     "",
 ];
 
-/// Numbers that are the same in every run (SplitMix64).
-struct Random(u64);
+/// Choices that are the same in every run (numbers by SplitMix64).
+struct Random {
+    state: u64,
+    /// What fields and parameters are called.
+    words: Vec<String>,
+}
+
+/// The names of a platform's parameters and fields as the document has them, and two that it does not have.
+fn words(document: &Value, platform: Platform) -> Vec<String> {
+    let mut words = vec!["item_count".to_owned(), String::new()];
+    let mount = format!("/platforms/{}/", platform.name());
+    let paths = document["paths"].as_object().unwrap().iter().filter(|(path, _)| path.starts_with(&mount));
+    for operation in paths.flat_map(|(_, operations)| operations.as_object().unwrap().values()) {
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        words.extend(parameters.map(|it| it["name"].as_str().unwrap().to_owned()));
+        let body = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+        let Some(reference) = body.as_str() else { continue };
+        let schema = document.pointer(reference.trim_start_matches('#')).unwrap();
+        words.extend(schema["properties"].as_object().unwrap().keys().cloned());
+    }
+    words.sort_unstable();
+    words.dedup();
+    words
+}
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
@@ -57,12 +74,18 @@ impl Random {
         list[self.below(list.len())]
     }
 
-    fn word(&mut self) -> &'static str {
-        self.of(&WORDS.split(' ').collect::<Vec<_>>())
+    fn word(&mut self) -> String {
+        let at = self.below(self.words.len());
+        self.words[at].clone()
     }
 
     fn text(&mut self) -> &'static str {
         self.of(&TEXTS.split('\n').collect::<Vec<_>>())
+    }
+
+    /// A parameter's value.
+    fn given(&mut self) -> &'static str {
+        if self.once_in(2) { self.text() } else { self.of(&NUMBERS.split(' ').collect::<Vec<_>>()) }
     }
 
     fn method(&mut self) -> &'static str {
@@ -82,7 +105,7 @@ impl Random {
     }
 
     fn object(&mut self, depth: usize) -> Map<String, Value> {
-        (0..self.below(6)).map(|_| (self.word().to_owned(), self.value(depth))).collect()
+        (0..self.below(6)).map(|_| (self.word(), self.value(depth))).collect()
     }
 
     /// A body of the route, one that is changed in places, one of another, or none at all.
@@ -105,13 +128,13 @@ impl Random {
     }
 
     fn line(&mut self, platform: Platform, route: &Route, ids: &[String]) -> String {
-        let method = if self.once_in(5) { self.method() } else { route.method };
+        let method = if self.once_in(10) { self.method() } else { route.method };
         let own: Vec<&str> = ids.iter().map(String::as_str).collect();
-        let id = if self.once_in(4) { percent(self.text()) } else { self.of(&own).to_owned() };
+        let id = if self.once_in(10) { percent(self.text()) } else { self.of(&own).to_owned() };
         let path = route.at(platform, &Things { id, ..Things::default() });
-        let end = self.of(&["", "", "", "/", "//", "/x"]);
+        let end = if self.once_in(10) { "/x" } else { self.of(&["", "/", "//"]) };
         let query: Vec<String> = (0..self.below(4))
-            .map(|_| format!("{}={}", percent(self.word()), percent(self.text())))
+            .map(|_| format!("{}={}", percent(&self.word()), percent(self.given())))
             .collect();
         let mark = if query.is_empty() { "" } else { "?" };
         format!("{method} {path}{end}{mark}{}", query.join("&"))
@@ -144,10 +167,9 @@ fn is_its_own(platform: Platform, line: &str, reply: Reply) {
     }
 }
 
-async fn ask_at_random(organization: &Organization<'_>, platform: Platform, seed: u64) {
+async fn ask_at_random(organization: &Organization<'_>, platform: Platform, mut random: Random) {
     let caller = platform.by(&organization.admin).await;
     let viewer = platform.by(&organization.with_role("viewer").await).await;
-    let mut random = Random(seed);
     let mut ids =
         vec![caller.make("http://127.0.0.1:9/").await.id, caller.make("http://127.0.0.1:9/").await.id];
     for number in 0..REQUESTS {
@@ -163,10 +185,7 @@ async fn ask_at_random(organization: &Organization<'_>, platform: Platform, seed
         let by = if random.once_in(10) { &viewer } else { &caller };
         let head = format!("{line} HTTP/1.1\n{}\nContent-Type: {}", by.head, random.of(&TYPES));
         let reply = caller.client.raw_bytes(&head, &body).await;
-        let what = format!(
-            "{platform:?}, seed {seed}, request {number}: {head}\n\n{}",
-            String::from_utf8_lossy(&body)
-        );
+        let what = format!("{platform:?}, request {number}: {head}\n\n{}", String::from_utf8_lossy(&body));
         println!("{what}\n-> {} {}", reply.status, reply.text);
         if reply.status.is_success() && route.right == Right::Write && !reply.json.is_null() {
             ids.extend(Some(platform.id_of(&reply.json)).filter(|id| id != "null"));
@@ -178,9 +197,11 @@ async fn ask_at_random(organization: &Organization<'_>, platform: Platform, seed
 #[test]
 fn random_requests_see_no_fault_of_ours_and_no_foreign_envelope() {
     test(async |system| {
-        for (platform, seed) in Platform::ALL.into_iter().zip(1_u64..) {
+        let document = system.operator().get("/openapi.json").await.expect(200);
+        for (platform, state) in Platform::ALL.into_iter().zip(1_u64..) {
             let organization = system.organization().await;
-            ask_at_random(&organization, platform, seed).await;
+            let random = Random { state, words: words(&document, platform) };
+            ask_at_random(&organization, platform, random).await;
         }
     });
 }

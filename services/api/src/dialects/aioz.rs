@@ -8,6 +8,7 @@
 //! webhook again that was disabled because its receiver was gone, and a check answers with success whatever the
 //! receiver says, which its message tells.
 
+mod check;
 mod webhook;
 
 use axum::Json as Answer;
@@ -15,7 +16,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use cuewire::catalogue;
 use cuewire::db::api_keys::KeyHolder;
 use cuewire::formats::Format;
 use cuewire::ids::WebhookId;
@@ -25,7 +25,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::webhook::{CHOICES, ENCODING_FINISHED, ENCODING_STARTED, FILE_RECEIVED, Fields, View};
+use self::webhook::{ENCODING_FINISHED, ENCODING_STARTED, FILE_RECEIVED, Fields, View};
 use super::failure::{Failure, Failures, without_422};
 use super::keys::{self, Shown};
 use super::selection::Selection;
@@ -34,7 +34,6 @@ use crate::Api;
 use crate::auth::{self, Credentials, Editor, Viewer};
 use crate::error::Problem;
 use crate::extract::{JsonOrForm, Path, Query};
-use crate::samples::listed_sample;
 
 pub(super) const DIALECT: Dialect = Dialect {
     name: "aioz",
@@ -42,7 +41,7 @@ pub(super) const DIALECT: Dialect = Dialect {
         OpenApiRouter::new()
             .routes(routes!(create, list))
             .routes(routes!(get, update, update_by_put, delete))
-            .routes(routes!(check))
+            .routes(routes!(check::check))
     },
     keys: &[
         &[Shown::Bearer("A key, or its id and the key with a colon between them")],
@@ -137,12 +136,6 @@ enum OrderBy {
     #[serde(alias = "")]
     Asc,
     Desc,
-}
-
-/// What a check needs to know of its attempt.
-#[derive(Debug, Deserialize)]
-struct Attempted {
-    error: Option<String>,
 }
 
 /// Create a webhook
@@ -258,34 +251,6 @@ async fn delete(
     Ok(done("the webhook was deleted"))
 }
 
-/// Send a sample of an enabled event to a webhook now
-///
-/// Whatever the receiver says, the answer is a success, and its message tells what the receiver said.
-#[utoipa::path(post, path = "/api/webhooks/check/{id}", tag = "Platform: AIOZ", operation_id = "aioz_check",
-    params(("id" = Uuid, Path)), responses((status = 200, body = Done)))]
-async fn check(
-    Editor(caller): Editor,
-    State(api): State<Api>,
-    Path(id): Path<WebhookId>,
-) -> Result<Answer<Done>, Problem> {
-    let webhook = api.webhook_in(&caller, id, &[FORMAT]).await?;
-    let selection = Selection::of(&webhook);
-    let enabled = CHOICES.iter().find(|choice| selection.has(choice));
-    let [event_type, ..] = enabled.copied().unwrap_or_default() else {
-        return Err(Problem::unreadable("no event is enabled, so there is no sample to send"));
-    };
-    let sample = catalogue::find(event_type).and_then(listed_sample).ok_or_else(Problem::internal)?;
-    let attempt = api.send_sample(&webhook, sample).await?;
-    let attempted: Attempted = serde_json::from_slice(&attempt).map_err(|error| {
-        tracing::error!(%error, "a sender answered with no attempt");
-        Problem::internal()
-    })?;
-    Ok(done(match attempted.error {
-        None => format!("a sample of {event_type} was sent, and taken"),
-        Some(error) => format!("a sample of {event_type} was sent in vain: {error}"),
-    }))
-}
-
 async fn views(api: &Api, caller: &KeyHolder, webhooks: &[Webhook]) -> Result<Vec<View>, Problem> {
     let ids: Vec<_> = webhooks.iter().map(|webhook| webhook.id).collect();
     let triggered = api.database.last_attempted(&ids).await?;
@@ -358,6 +323,14 @@ fn done(message: impl Into<String>) -> Answer<Done> {
 
 impl Failure for Done {
     fn of(problem: &Problem) -> (StatusCode, Self) {
-        (without_422(problem), Self { message: problem.detail.clone(), status: "fail" })
+        let message = match problem.status {
+            StatusCode::UNAUTHORIZED => {
+                "send a key as `Authorization: Bearer <key>`, or its id and the key by Basic or \
+                 as `stream-public-key` and `stream-secret-key`; in several forms at once it must be the same"
+                    .to_owned()
+            }
+            _ => problem.detail.clone(),
+        };
+        (without_422(problem), Self { message, status: "fail" })
     }
 }

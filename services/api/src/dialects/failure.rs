@@ -76,5 +76,5 @@ pub(super) fn in_words_of(names: &[(&str, &str)], problem: &Problem) -> Problem 
             error.field = (*own).to_owned();
         }
     }
-    Problem::invalid(errors)
+    Problem::of_fields(problem.status, errors, 0)
 }

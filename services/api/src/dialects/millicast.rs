@@ -240,8 +240,7 @@ impl Failure for Failed {
         for error in &problem.errors {
             errors.entry(error.field.clone()).or_default().push(error.detail.clone());
         }
-        let is_validation = problem.status == StatusCode::UNPROCESSABLE_ENTITY;
-        let data = Reason { message, errors: is_validation.then_some(errors) };
+        let data = Reason { message, errors: Some(errors).filter(|errors| !errors.is_empty()) };
         (status, Self::Fail { status: "fail", data })
     }
 }
