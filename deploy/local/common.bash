@@ -55,7 +55,8 @@ began() {
 pid_of() {
     local pid ticks
     { read -r pid ticks <"$RUN_DIR/pid/$1"; } 2>/dev/null || return 1
-    [[ $(began "$pid") == "$ticks" ]] && echo "$pid"
+    # Without ticks it had ended before they could be read.
+    [[ -n $ticks && $(began "$pid") == "$ticks" ]] && echo "$pid"
 }
 
 running() { pid_of "$1" >/dev/null; }
@@ -65,7 +66,7 @@ running() { pid_of "$1" >/dev/null; }
 launch() {
     local name=$1
     shift
-    setsid "$@" </dev/null >>"$RUN_DIR/log/$name.log" 2>&1 9>&- &
+    setsid "$@" </dev/null >>"$RUN_DIR/log/$name.log" 2>&1 7>&- 9>&- &
     echo "$! $(began $!)" >"$RUN_DIR/pid/$name"
 }
 
@@ -170,6 +171,14 @@ free_port() {
         [[ " $2 " == *" $port "* ]] || listener "$port" >/dev/null || { echo "$port"; return; }
     done
     die "no free port between $1 and 32767"
+}
+
+# Two stacks that start at once would choose the same ports: one at a time on this
+# machine, until this script has ended. The lock, on what everybody may open, is file
+# descriptor 7, which the processes that are launched do not inherit.
+lock_ports() {
+    exec 7</tmp
+    flock -w 300 7 || die "another stack has been starting for five minutes"
 }
 
 # take_port <variable>: the port that the caller named there is ours, and may not be so already (TAKEN).

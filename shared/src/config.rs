@@ -198,3 +198,27 @@ impl Common {
         environment.listen("CUEWIRE_HEALTH_LISTEN", SocketAddr::from(([0, 0, 0, 0], port)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grace_for_stopping_is_longer_than_the_longest_request_and_its_record() {
+        let read = |grace: &str| {
+            let variables = [
+                ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"),
+                ("AMQP_URL", "amqp://nobody@127.0.0.1:1/none"),
+                ("CUEWIRE_SECRETS_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+                ("CUEWIRE_SHUTDOWN_GRACE", grace),
+            ];
+            Common::read(&Environment::of(variables), 0).map(|common| common.shutdown_grace)
+        };
+        assert_eq!(read("36s"), Ok(Duration::from_secs(36)));
+        assert_eq!(read(""), Ok(DEFAULT_SHUTDOWN_GRACE));
+        assert_eq!(
+            read("35s").unwrap_err().to_string(),
+            "CUEWIRE_SHUTDOWN_GRACE is 35s, and must be longer than the longest request, 30s, and its record, 5s"
+        );
+    }
+}
