@@ -2,20 +2,15 @@
 
 use std::time::Duration;
 
-use cuewire::amqp::Publication;
-use cuewire::amqp::topology::Lane;
-use cuewire::ids::{OrganizationId, Round, WebhookId};
 use cuewire::message::DeliveryMessage;
-use cuewire::message::delivery::NewDelivery;
 use cuewire::retry::TIERS;
 use cuewire_tests::amqp::Raw;
-use cuewire_tests::event::id;
+use cuewire_tests::event::{first_delivery, id};
 use cuewire_tests::system::test;
-use cuewire_tests::{Answer, Receiver, System, Webhook, verify};
+use cuewire_tests::{Answer, Receiver, Webhook, until, verify};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 #[test]
 fn a_dead_letter_that_is_redriven_goes_out_again_under_its_old_id() {
@@ -117,7 +112,7 @@ fn an_event_that_was_rejected_can_be_redriven_once_its_organization_exists() {
         let event = cuewire_tests::event("a.b", "to-be-made");
         system.amqp().await.publish(&event).await;
         let operator = system.operator();
-        let letter = cuewire_tests::until("the operator sees the dead letter", async || {
+        let letter = until("the operator sees the dead letter", async || {
             let letters = operator.get("/v1/dead-letters").await.expect(200);
             letters["data"].as_array().unwrap().first().cloned()
         })
@@ -137,27 +132,7 @@ fn an_event_that_was_rejected_can_be_redriven_once_its_organization_exists() {
 
 /// A delivery's message as it is after nearly 72 hours of retries, with this much time left.
 fn nearly_expired(event: &Value, webhook: &Webhook, left: Duration) -> DeliveryMessage {
-    let id = |text: &Value| text.as_str().unwrap().parse::<Uuid>().unwrap();
-    let new = NewDelivery {
-        organization: OrganizationId(id(&event["organization"])),
-        webhook: WebhookId(webhook.id.parse().unwrap()),
-        source: event["source"].as_str().unwrap(),
-        event_id: event["id"].as_str().unwrap(),
-        category: "a",
-        event: event.to_string().into(),
-    };
-    let now = OffsetDateTime::now_utc();
-    let first = DeliveryMessage::first(new, Round::FIRST, Lane::Due, now);
-    DeliveryMessage { deadline: now + left, ..first }
-}
-
-async fn publish(system: &System, message: Publication) {
-    let Publication { exchange, routing_key, message_id, content_type, headers, body, .. } = message;
-    let raw = Raw::body(&routing_key, body).to(&exchange).properties(|properties| {
-        let properties = properties.with_message_id(message_id.into()).with_headers(headers);
-        properties.with_content_type(content_type.into())
-    });
-    system.amqp().await.publish_raw(&raw).await.unwrap();
+    DeliveryMessage { deadline: OffsetDateTime::now_utc() + left, ..first_delivery(event, webhook) }
 }
 
 #[test]
@@ -168,7 +143,7 @@ fn a_delivery_whose_deadline_passes_while_it_waits_is_dead_and_a_redrive_gives_i
         let webhook = organization.webhook(receiver.url("/")).create().await;
         let event = organization.event("a.b");
         let late = nearly_expired(&event, &webhook, Duration::from_millis(500));
-        publish(system, late.publication_after(TIERS[0])).await;
+        system.amqp().await.publish_raw(&late.publication_after(TIERS[0]).into()).await.unwrap();
         let letter = organization.dead_letters(1).await.remove(0);
         assert_eq!((&letter["reason"], &letter["last_attempt"]), (&json!("expired"), &json!(null)));
         assert_eq!(letter["delivery_id"], late.delivery.to_string());
@@ -188,12 +163,39 @@ fn a_delivery_whose_next_attempt_would_be_after_its_deadline_is_dead_at_once() {
         let webhook = organization.webhook(receiver.url("/")).schedule(&["2s", "1h"]).create().await;
         let event = organization.event("a.b");
         let late = nearly_expired(&event, &webhook, Duration::from_secs(60));
-        publish(system, late.publication()).await;
+        system.amqp().await.publish_raw(&late.publication().into()).await.unwrap();
         let letter = organization.dead_letters(1).await.remove(0);
         assert_eq!(letter["reason"], "expired");
         let last = &letter["last_attempt"];
         assert_eq!((&last["number"], &last["status"]), (&json!(2), &json!(503)), "the first was in time");
         system.stop_all().await;
         assert_eq!(receiver.count(), 2);
+    });
+}
+
+#[test]
+fn a_message_that_is_not_understood_twice_is_one_dead_letter_and_another_like_it_one_more() {
+    test(async |system| {
+        let amqp = system.amqp().await;
+        let garbage = |message_id: Option<&str>| {
+            Raw::body("a.b", "not JSON").properties(|properties| match message_id {
+                Some(id) => properties.with_message_id(id.into()),
+                None => properties,
+            })
+        };
+        for message_id in [Some("1"), Some("2"), None, Some("1"), None] {
+            amqp.publish_raw(&garbage(message_id)).await.unwrap();
+        }
+        // What comes behind them.
+        amqp.publish_raw(&Raw::body("a.b", "the last")).await.unwrap();
+        let count = "SELECT count(*), count(*) FILTER (WHERE payload = 'the last') FROM dead_letters";
+        until("the last is on record", async || {
+            let row = system.database().await.query_one(count, &[]).await.unwrap();
+            (row.get::<_, i64>(1) == 1).then_some(())
+        })
+        .await;
+        system.stop_all().await;
+        let letters: i64 = system.database().await.query_one(count, &[]).await.unwrap().get(0);
+        assert_eq!(letters, 4);
     });
 }

@@ -6,6 +6,7 @@
 
 mod crashes;
 mod encryption;
+mod hanging;
 mod load;
 mod servers;
 mod starting;
