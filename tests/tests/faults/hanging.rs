@@ -16,7 +16,7 @@ async fn hang(system: &System, load: &Load<'_>, arrived: usize, then_published: 
     publish_through_faults(system.amqp_url(), &load.events[then_published]).await;
     for service in WORKING {
         until(&format!("the {} says that the database hangs", service.name()), async || {
-            system.missing(service).await?.contains("does not answer").then_some(())
+            system.missing(service).await?.contains("\"database\"").then_some(())
         })
         .await;
         let labels = [("component", "database")];
