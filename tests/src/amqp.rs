@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_rs::Runtime;
+use cuewire::amqp::Publication;
 use futures_util::future::join_all;
 use lapin::message::{BasicGetMessage, Delivery};
 use lapin::options::{
@@ -73,6 +74,18 @@ impl Raw {
     pub fn properties(mut self, change: impl FnOnce(BasicProperties) -> BasicProperties) -> Self {
         self.properties = change(self.properties);
         self
+    }
+}
+
+/// A message of Cuewire's own.
+impl From<Publication> for Raw {
+    fn from(publication: Publication) -> Self {
+        let Publication { exchange, routing_key, message_id, content_type, headers, body, .. } = publication;
+        let raw = Self::body(&routing_key, body).to(&exchange);
+        raw.properties(|properties| {
+            let properties = properties.with_message_id(message_id.into()).with_headers(headers);
+            properties.with_content_type(content_type.into())
+        })
     }
 }
 

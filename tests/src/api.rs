@@ -91,6 +91,11 @@ impl Client {
         self.try_send(request).await.expect("the API answers")
     }
 
+    /// Sends it, and answers with the response whose body may have no end.
+    pub async fn open(&self, request: reqwest::RequestBuilder) -> reqwest::Response {
+        request.send().await.expect("the API answers")
+    }
+
     /// Sends it to an API that may be away.
     pub async fn try_send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
         let request = request.build()?;

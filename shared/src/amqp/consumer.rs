@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions};
+use lapin::options::{
+    BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions, QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection};
 use tokio::sync::mpsc;
@@ -329,7 +331,7 @@ impl<C: Content> Session<C> {
         let heard = acks_are_heard(&channel, &source.queue);
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, heard).await;
         // A channel that is only dropped is closed without anybody waiting, and the connection then refuses to
-        // wait for it: the last acks could be lost, and their messages be delivered again.
+        // wait for it: it would be broken off, and the broker log a warning at every stop.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, channel.close(200, "done".into())).await;
         Ok(())
     }
@@ -337,13 +339,14 @@ impl<C: Content> Session<C> {
 
 /// Waits until the queue has heard of every ack. With 32 of them under way to a quorum queue, the broker keeps
 /// further ones in the channel until those are applied, and forgets them when the channel closes (see
-/// `rabbit_fifo_client`, `unsent_commands`): then they would be delivered again. A get is answered behind
-/// what is under way; and before the second one is, the channel has heard of that and has sent what it kept.
-/// Should a get be given a message, closing returns it.
+/// `rabbit_fifo_client`, `unsent_commands`): then they would be delivered again. A get is answered behind what is
+/// under way to the queue, and the declaration behind the queue's word of it to the channel, which then sends what it
+/// kept. Nothing gentler waits for a quorum queue: declarations, or a get on another queue, only let time pass. A
+/// message that it is given goes back when the channel closes, as one that was delivered before.
 async fn acks_are_heard(channel: &Channel, queue: &str) -> lapin::Result<()> {
-    for _ in 0..2 {
-        channel.basic_get(queue.into(), BasicGetOptions::default()).await?;
-    }
+    channel.basic_get(queue.into(), BasicGetOptions::default()).await?;
+    let options = QueueDeclareOptions { passive: true, ..Default::default() };
+    channel.queue_declare(queue.into(), options, FieldTable::default()).await?;
     Ok(())
 }
 

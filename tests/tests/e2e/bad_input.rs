@@ -4,23 +4,11 @@ use cuewire_tests::amqp::Raw;
 use cuewire_tests::event::id;
 use cuewire_tests::system::test;
 use cuewire_tests::{Receiver, Service, Setup, until};
-use lapin::Channel;
-use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::AMQPValue;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-fn table(headers: &[(&str, AMQPValue)]) -> FieldTable {
-    let mut table = FieldTable::default();
-    for (name, value) in headers {
-        table.insert((*name).into(), value.clone());
-    }
-    table
-}
-
-fn text(text: &str) -> AMQPValue {
-    AMQPValue::LongString(text.into())
-}
+use crate::headers::{table, text};
 
 #[test]
 fn a_message_that_is_not_understood_is_kept_whole_with_what_is_wrong_and_the_queue_moves_on() {
@@ -97,57 +85,6 @@ fn a_message_that_is_not_understood_is_kept_whole_with_what_is_wrong_and_the_que
             assert!(fits, "no dead letter has this whole and says {sentence}: {details:#?}");
         }
         assert!(letters.iter().all(|letter| letter["reason"] == "poison" && letter["category"] == "unknown"));
-        system.stop_all().await;
-        assert_eq!(receiver.count(), 1);
-    });
-}
-
-/// A queue of one's own, as operators may bind one to a category's deliveries. It goes with its connection.
-#[allow(clippy::disallowed_methods, reason = "not a queue of Cuewire's")]
-async fn bind_to_deliveries(channel: &Channel, queue: &str, key: &str) {
-    let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
-    channel.queue_declare(queue.into(), options, FieldTable::default()).await.unwrap();
-    let (exchange, options) = ("deliveries".into(), QueueBindOptions::default());
-    channel.queue_bind(queue.into(), exchange, key.into(), options, FieldTable::default()).await.unwrap();
-}
-
-#[test]
-fn stray_amqp_properties_of_an_event_are_ignored_and_not_passed_on() {
-    test(async |system| {
-        let receiver = Receiver::healthy().await;
-        let organization = system.organization().await;
-        organization.webhook(receiver.url("/")).create().await;
-        let death = table(&[
-            ("count", AMQPValue::LongLongInt(60)),
-            ("reason", text("delivery_limit")),
-            ("queue", text("router.events.v1")),
-            ("exchange", text("events")),
-            ("routing-keys", AMQPValue::FieldArray(vec![text("a.b")].into())),
-        ]);
-        let cc = AMQPValue::FieldArray(vec![text("b.c")].into());
-        let headers = table(&[
-            ("x-death", AMQPValue::FieldArray(vec![AMQPValue::FieldTable(death)].into())),
-            ("x-delivery-count", AMQPValue::LongLongInt(49)),
-            ("CC", cc),
-        ]);
-        let event = organization.event("a.b");
-        let stray = Raw::event(&event).properties(|properties| {
-            properties.with_headers(headers).with_expiration("60000".into()).with_priority(9)
-        });
-        let amqp = system.amqp().await;
-        let (deliveries, channel) = ("deliveries-of-a", amqp.channel().await);
-        bind_to_deliveries(&channel, deliveries, "a.#").await;
-        amqp.publish_raw(&stray).await.unwrap();
-        assert_eq!(receiver.wait_for(1).await[0].event_id(), id(&event));
-
-        let delivery = channel.basic_get(deliveries.into(), BasicGetOptions { no_ack: true }).await.unwrap();
-        let properties = delivery.expect("a queue of one's own has the delivery too").properties.clone();
-        assert_eq!((properties.expiration(), properties.priority()), (&None, &None));
-        let headers = properties.headers().clone().unwrap_or_default();
-        let names: Vec<&str> = headers.inner().keys().map(ShortString::as_str).collect();
-        for stray in ["x-death", "x-delivery-count", "CC", "BCC"] {
-            assert!(!names.contains(&stray), "{names:?}");
-        }
         system.stop_all().await;
         assert_eq!(receiver.count(), 1);
     });

@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use cuewire::amqp::Publication;
-use cuewire::amqp::topology::Lane;
-use cuewire::ids::{OrganizationId, Round, WebhookId};
 use cuewire::message::DeliveryMessage;
-use cuewire::message::delivery::NewDelivery;
 use cuewire::retry::TIERS;
 use cuewire_tests::amqp::Raw;
-use cuewire_tests::event::id;
+use cuewire_tests::event::{first_delivery, id};
 use cuewire_tests::system::test;
-use cuewire_tests::{Answer, Client, Receiver, System, Webhook, until, verify};
+use cuewire_tests::{Answer, Client, Receiver, Service, Webhook, until, verify};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -54,11 +50,14 @@ fn a_dead_letter_that_several_people_redrive_at_once_goes_out_once() {
         let redrive = format!("/v1/dead-letters/{}/redrive", letter["id"].as_str().unwrap());
         let retry = format!("/v1/deliveries/{}/retry", letter["delivery_id"].as_str().unwrap());
         let body = json!({});
+        // Else it could have arrived by the time of the last click, and be retried once more.
+        system.stop(Service::Sender).await;
         let clicks = (0..10)
             .map(|number| organization.admin.post(if number % 2 == 0 { &redrive } else { &retry }, &body));
         let statuses: Vec<u16> = join_all(clicks).await.iter().map(|reply| reply.status.as_u16()).collect();
         assert_eq!(statuses.iter().filter(|status| **status == 202).count(), 1, "{statuses:?}");
         assert_eq!(statuses.iter().filter(|status| **status == 409).count(), 9, "{statuses:?}");
+        system.start(Service::Sender).await;
         organization.delivery(id(&event), &webhook, "delivered").await;
         system.stop_all().await;
         assert_eq!(receiver.count(), 2);
@@ -117,7 +116,7 @@ fn an_event_that_was_rejected_can_be_redriven_once_its_organization_exists() {
         let event = cuewire_tests::event("a.b", "to-be-made");
         system.amqp().await.publish(&event).await;
         let operator = system.operator();
-        let letter = cuewire_tests::until("the operator sees the dead letter", async || {
+        let letter = until("the operator sees the dead letter", async || {
             let letters = operator.get("/v1/dead-letters").await.expect(200);
             letters["data"].as_array().unwrap().first().cloned()
         })
@@ -137,27 +136,7 @@ fn an_event_that_was_rejected_can_be_redriven_once_its_organization_exists() {
 
 /// A delivery's message as it is after nearly 72 hours of retries, with this much time left.
 fn nearly_expired(event: &Value, webhook: &Webhook, left: Duration) -> DeliveryMessage {
-    let id = |text: &Value| text.as_str().unwrap().parse::<Uuid>().unwrap();
-    let new = NewDelivery {
-        organization: OrganizationId(id(&event["organization"])),
-        webhook: WebhookId(webhook.id.parse().unwrap()),
-        source: event["source"].as_str().unwrap(),
-        event_id: event["id"].as_str().unwrap(),
-        category: "a",
-        event: event.to_string().into(),
-    };
-    let now = OffsetDateTime::now_utc();
-    let first = DeliveryMessage::first(new, Round::FIRST, Lane::Due, now);
-    DeliveryMessage { deadline: now + left, ..first }
-}
-
-async fn publish(system: &System, message: Publication) {
-    let Publication { exchange, routing_key, message_id, content_type, headers, body, .. } = message;
-    let raw = Raw::body(&routing_key, body).to(&exchange).properties(|properties| {
-        let properties = properties.with_message_id(message_id.into()).with_headers(headers);
-        properties.with_content_type(content_type.into())
-    });
-    system.amqp().await.publish_raw(&raw).await.unwrap();
+    DeliveryMessage { deadline: OffsetDateTime::now_utc() + left, ..first_delivery(event, webhook) }
 }
 
 #[test]
@@ -168,7 +147,7 @@ fn a_delivery_whose_deadline_passes_while_it_waits_is_dead_and_a_redrive_gives_i
         let webhook = organization.webhook(receiver.url("/")).create().await;
         let event = organization.event("a.b");
         let late = nearly_expired(&event, &webhook, Duration::from_millis(500));
-        publish(system, late.publication_after(TIERS[0])).await;
+        system.amqp().await.publish_raw(&late.publication_after(TIERS[0]).into()).await.unwrap();
         let letter = organization.dead_letters(1).await.remove(0);
         assert_eq!((&letter["reason"], &letter["last_attempt"]), (&json!("expired"), &json!(null)));
         assert_eq!(letter["delivery_id"], late.delivery.to_string());
@@ -188,7 +167,7 @@ fn a_delivery_whose_next_attempt_would_be_after_its_deadline_is_dead_at_once() {
         let webhook = organization.webhook(receiver.url("/")).schedule(&["2s", "1h"]).create().await;
         let event = organization.event("a.b");
         let late = nearly_expired(&event, &webhook, Duration::from_secs(60));
-        publish(system, late.publication()).await;
+        system.amqp().await.publish_raw(&late.publication().into()).await.unwrap();
         let letter = organization.dead_letters(1).await.remove(0);
         assert_eq!(letter["reason"], "expired");
         let last = &letter["last_attempt"];
@@ -258,5 +237,32 @@ fn dead_letters_are_found_by_webhook_and_reason_and_what_is_nobodys_by_the_opera
         }
         let problem = admin.get("/v1/dead-letters?colour=red").await.problem(400);
         assert!(problem.contains("colour"), "{problem}");
+    });
+}
+
+#[test]
+fn a_message_that_is_not_understood_twice_is_one_dead_letter_and_another_like_it_one_more() {
+    test(async |system| {
+        let amqp = system.amqp().await;
+        let garbage = |message_id: Option<&str>| {
+            Raw::body("a.b", "not JSON").properties(|properties| match message_id {
+                Some(id) => properties.with_message_id(id.into()),
+                None => properties,
+            })
+        };
+        for message_id in [Some("1"), Some("2"), None, Some("1"), None] {
+            amqp.publish_raw(&garbage(message_id)).await.unwrap();
+        }
+        // What comes behind them.
+        amqp.publish_raw(&Raw::body("a.b", "the last")).await.unwrap();
+        let count = "SELECT count(*), count(*) FILTER (WHERE payload = 'the last') FROM dead_letters";
+        until("the last is on record", async || {
+            let row = system.database().await.query_one(count, &[]).await.unwrap();
+            (row.get::<_, i64>(1) == 1).then_some(())
+        })
+        .await;
+        system.stop_all().await;
+        let letters: i64 = system.database().await.query_one(count, &[]).await.unwrap().get(0);
+        assert_eq!(letters, 4);
     });
 }

@@ -18,6 +18,8 @@ mod filters;
 mod formats;
 mod given_up;
 mod happy;
+mod headers;
+mod hops;
 mod hostile;
 mod ingest;
 mod limits;

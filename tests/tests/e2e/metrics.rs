@@ -1,5 +1,7 @@
 //! What Prometheus reads: the value of each metric when an event and a retry have gone through.
 
+mod trouble;
+
 use std::time::Duration;
 
 use cuewire_tests::amqp::Raw;
@@ -37,6 +39,7 @@ fn each_service_counts_and_times_an_event_and_its_retry() {
         organization.delivery(id(&event), &webhook, "delivered").await;
         system.amqp().await.publish_raw(&Raw::body("a.b", "not JSON")).await.unwrap();
         becomes(system, Service::DlqReaper, "cuewire_dead_letters_total", &[("reason", "poison")], 1.0).await;
+        becomes(system, Service::DlqReaper, "cuewire_reaper_messages_in_flight", &[], 0.0).await;
 
         let publish = [("route", "/v1/events"), ("method", "POST")];
         has(
@@ -48,6 +51,8 @@ fn each_service_counts_and_times_an_event_and_its_retry() {
                 ("cuewire_api_events_accepted_total", &[], 1.0),
                 ("cuewire_api_events_refused_total", &[], 0.0),
                 ("cuewire_api_publish_duration_seconds_count", &[], 1.0),
+                ("cuewire_api_publish_batch_events_sum", &[], 1.0),
+                ("cuewire_api_requests_in_flight", &[], 0.0),
                 ("cuewire_api_event_streams", &[], 0.0),
                 ("cuewire_connected", &[("component", "publisher")], 1.0),
                 ("cuewire_connected", &[("component", "caller")], 1.0),

@@ -6,6 +6,8 @@ use cuewire_tests::{Receiver, Setup, until};
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::Value;
 
+use crate::headers::{table, text};
+
 #[test]
 fn a_publisher_reaches_its_own_category_and_no_other() {
     let grants = "encoder=encodes,jobs; billing=payments@acme";
@@ -112,4 +114,59 @@ fn a_dead_letter_belongs_to_the_organization_it_names_only_if_its_publisher_may_
         assert_eq!(reasons, ["poison", "rejected", "unrouted"]);
         other.dead_letters(1).await;
     });
+}
+
+#[test]
+fn copies_by_header_and_headers_of_ours_that_a_publisher_sets_change_nothing() {
+    Setup::default().variable("CUEWIRE_PUBLISHERS", "encoder=encodes; billing=payments").run(
+        async |system| {
+            let receiver = Receiver::healthy().await;
+            let acme = system.organization_named("acme").await;
+            let other = system.organization().await;
+            acme.webhook(receiver.url("/acme")).create().await;
+            let others = other.webhook(receiver.url("/other")).create().await;
+            let keys = |key: &str| AMQPValue::FieldArray(vec![text(key)].into());
+            let ours = [
+                ("cuewire-first-exchange", text("events.in.billing")),
+                ("cuewire-again", text("true")),
+                ("cuewire-redriven", text(&others.id)),
+                ("cuewire-reason", text("exhausted")),
+                ("cuewire-organization", text(&other.id)),
+                ("cuewire-webhook", text(&others.id)),
+                ("cuewire-delivery", text(&others.id)),
+                ("cuewire-round", text(&others.id)),
+                ("cuewire-not-before", AMQPValue::LongLongInt(i64::MAX)),
+            ];
+            let amqp = system.amqp().await;
+            let publish = async |event: &Value, routing_key: &str, headers: &[(&str, AMQPValue)]| {
+                let headers = table(headers);
+                let raw = Raw { routing_key: routing_key.to_owned(), ..Raw::event(event) };
+                let raw = raw.to("events.in.encoder").properties(|it| it.with_headers(headers));
+                amqp.publish_raw(&raw).await.unwrap();
+            };
+            let allowed = acme.event("encodes.finished");
+            let everything =
+                [&ours[..], &[("CC", keys("payments.made")), ("BCC", keys("encodes.started"))]].concat();
+            publish(&allowed, "encodes.finished", &everything).await;
+            assert_eq!(receiver.wait_for(1).await[0].path, "/acme");
+            // Were it "again", it would go out a second time.
+            publish(&allowed, "encodes.finished", &ours).await;
+
+            // By a copy's key they get through the publisher's binding, and no further.
+            let made = acme.event("payments.made");
+            publish(&made, "payments.made", &[("CC", keys("encodes.finished"))]).await;
+            let refunded = acme.event("payments.refunded");
+            publish(&refunded, "payments.refunded", &[("BCC", keys("encodes.finished"))]).await;
+            let forged = acme.event("payments.forged");
+            publish(&forged, "encodes.finished", &ours).await;
+            let letters = acme.dead_letters(3).await;
+            for event in [&made, &refunded, &forged] {
+                let letter = letters.iter().find(|letter| letter["event_id"] == event["id"]).unwrap();
+                assert_eq!(letter["reason"], "rejected");
+                assert!(letter["detail"].as_str().unwrap().contains("encoder"), "{letter}");
+            }
+            system.stop_all().await;
+            assert_eq!(receiver.count(), 1);
+        },
+    );
 }

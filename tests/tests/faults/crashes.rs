@@ -1,6 +1,7 @@
 //! `kill -9` in the middle of the work.
 
-use cuewire_tests::{Service, Setup};
+use cuewire_tests::event::events;
+use cuewire_tests::{Receiver, Service, Setup, until};
 
 use crate::load::Load;
 
@@ -63,13 +64,13 @@ fn kill_9_of_the_sender_in_the_middle_of_2000_events_loses_nothing() {
 #[test]
 fn kill_9_of_the_reaper_loses_no_dead_letter() {
     Setup::processes().run(async |system| {
-        let events = cuewire_tests::event::events(500, "feeds.started", "nobody");
+        let events = events(500, "feeds.started", "nobody");
         let letters = async || -> i64 {
             let count = "SELECT count(DISTINCT event_id) FROM dead_letters";
             system.database().await.query_one(count, &[]).await.unwrap().get(0)
         };
         let there_are = async |count: i64| {
-            cuewire_tests::until(&format!("there are {count} dead letters"), async || {
+            until(&format!("there are {count} dead letters"), async || {
                 (letters().await >= count).then_some(())
             })
             .await;
@@ -92,5 +93,40 @@ fn kill_9_of_the_reaper_loses_no_dead_letter() {
         let count = "SELECT count(*), count(DISTINCT event_id) FROM dead_letters";
         let row = system.database().await.query_one(count, &[]).await.unwrap();
         assert_eq!((row.get(0), row.get(1)), (events.len() as i64, events.len() as i64));
+    });
+}
+
+#[test]
+fn an_event_that_is_rejected_again_after_kill_9_of_the_router_is_one_dead_letter() {
+    const REJECTED: i64 = 100;
+    Setup::processes().run(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).create().await;
+        let routed = events(REJECTED as usize, "a.b", &organization.id);
+        let rejected = events(REJECTED as usize, "a.b", "nobody");
+        let mixed: Vec<_> = routed.into_iter().zip(rejected).flat_map(|(one, other)| [one, other]).collect();
+        system.stop(Service::Router).await;
+        system.amqp().await.publish_all(&mixed).await;
+
+        // What is to be logged holds up the batches, and what is rejected with it is published meanwhile.
+        let database = system.database().await;
+        database.batch_execute("BEGIN; LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE").await.unwrap();
+        system.start(Service::Router).await;
+        let letters = "SELECT count(*), count(DISTINCT event_id) FROM dead_letters";
+        let letters = async || {
+            let row = database.query_one(letters, &[]).await.unwrap();
+            (row.get::<_, i64>(0), row.get::<_, i64>(1))
+        };
+        until("there are dead letters whose events are not acknowledged", async || {
+            (letters().await.0 > REJECTED / 2).then_some(())
+        })
+        .await;
+        system.kill(Service::Router).await;
+        database.batch_execute("ROLLBACK").await.unwrap();
+        system.start(Service::Router).await;
+        receiver.wait_for(REJECTED as usize).await;
+        system.stop_all().await;
+        assert_eq!(letters().await, (REJECTED, REJECTED));
     });
 }

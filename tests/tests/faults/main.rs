@@ -7,6 +7,7 @@
 mod crashes;
 mod database_away;
 mod encryption;
+mod hanging;
 mod load;
 mod servers;
 mod starting;
