@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cuewire::config::{ConfigError, Environment};
+use cuewire::retry::parse_duration;
 
 /// Below the lifetime of a delivery (72 h) its first attempts would be dropped before its last is made, and
 /// the router looks for repeats in yesterday's events.
@@ -30,22 +31,34 @@ pub struct Config {
     pub disable_after: Duration,
 }
 
+/// An hour in which everything failed may be a rollout.
+const MIN_DISABLE_AFTER: Duration = Duration::from_secs(60 * 60);
+
 impl Config {
     /// Reads and checks it.
     pub fn read(environment: &Environment) -> Result<Self, ConfigError> {
+        let retention_days = environment.number(
+            "CUEWIRE_RETENTION_DAYS",
+            DEFAULT_RETENTION_DAYS,
+            MIN_RETENTION_DAYS..=MAX_RETENTION_DAYS,
+        )?;
+        // The statistics by which it is decided are kept as long.
+        let longest = Duration::from_secs(u64::from(retention_days) * 24 * 60 * 60);
+        let read_disable_after = |text: &str| match parse_duration(text)? {
+            after if (MIN_DISABLE_AFTER..=longest).contains(&after) => Ok(after),
+            _ => Err(format!("is {text}, and must be 1h to CUEWIRE_RETENTION_DAYS, {retention_days}d")),
+        };
         Ok(Self {
-            retention_days: environment.number(
-                "CUEWIRE_RETENTION_DAYS",
-                DEFAULT_RETENTION_DAYS,
-                MIN_RETENTION_DAYS..=MAX_RETENTION_DAYS,
-            )?,
+            retention_days,
             dead_letter_retention_days: environment.number(
                 "CUEWIRE_DEAD_LETTER_RETENTION_DAYS",
                 DEFAULT_DEAD_LETTER_RETENTION_DAYS,
                 1..=MAX_RETENTION_DAYS,
             )?,
-            disable_after: environment.duration("CUEWIRE_DISABLE_FAILING_AFTER", DEFAULT_DISABLE_AFTER)?,
             redrive_after: environment.duration("CUEWIRE_REDRIVE_AFTER", DEFAULT_REDRIVE_AFTER)?,
+            disable_after: environment
+                .optional("CUEWIRE_DISABLE_FAILING_AFTER", read_disable_after)?
+                .unwrap_or(DEFAULT_DISABLE_AFTER.min(longest)),
         })
     }
 }
@@ -63,5 +76,22 @@ mod tests {
             assert!(error.starts_with("CUEWIRE_RETENTION_DAYS is") && error.contains("from 4"), "{error}");
         }
         assert_eq!(days("").unwrap().retention_days, DEFAULT_RETENTION_DAYS);
+    }
+
+    #[test]
+    fn a_webhook_is_not_disabled_by_statistics_that_are_not_kept() {
+        let read = |after: &str| {
+            Config::read(&Environment::of([
+                ("CUEWIRE_RETENTION_DAYS", "4"),
+                ("CUEWIRE_DISABLE_FAILING_AFTER", after),
+            ]))
+        };
+        let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
+        assert_eq!(read("4d").unwrap().disable_after, days(4));
+        assert_eq!(read("").unwrap().disable_after, days(4), "the default is as long as they are kept");
+        for text in ["5d", "59m", "0s", "soon"] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.starts_with("CUEWIRE_DISABLE_FAILING_AFTER"), "{error}");
+        }
     }
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use cuewire::db::DbError;
-use cuewire::db::webhooks::Opening;
+use cuewire::db::webhooks::{Opening, Told};
 use cuewire::delivery::{Attempt, Failure, Outcome, Reason, State};
 use cuewire::message::DeliveryMessage;
 use cuewire::webhook::{Breaker, OWN_CATEGORY};
@@ -29,8 +29,17 @@ pub(crate) enum Sent {
     Ordinarily,
     /// The last of so many that failed of late: the breaker is to open.
     AsTheLastStraw(u32),
-    /// A probe, after so many.
-    AsProbe(u32),
+    /// A probe.
+    AsProbe(Probe),
+}
+
+/// The right to send a probe.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Probe {
+    /// How many have failed before.
+    after: u32,
+    /// Until when nobody else has it.
+    lease: OffsetDateTime,
 }
 
 /// How a request ended, as far as it tells of its receiver.
@@ -50,18 +59,18 @@ pub(crate) fn until_probe(breaker: &Breaker) -> Option<Duration> {
 
 impl Sender {
     /// Takes the right to send this delivery as the probe that is due; else how long it is to stay away.
-    pub(crate) async fn claim_probe(&self, target: &Target, breaker: &Breaker) -> Result<(), Duration> {
+    pub(crate) async fn claim_probe(&self, target: &Target, breaker: &Breaker) -> Result<Probe, Duration> {
         let webhook = &target.webhook;
         let claim =
             self.database.claim_probe(webhook.id, breaker.probes, webhook.timeout + PROBE_MARGIN).await;
         // What is cached is out of date, whoever has it.
         self.targets.forget(webhook.id);
         match claim {
-            Ok(true) => {
+            Ok(Some(lease)) => {
                 tracing::info!(probes = breaker.probes, "sent as a probe");
-                Ok(())
+                Ok(Probe { after: breaker.probes, lease })
             }
-            Ok(false) => Err(LOOK_AGAIN),
+            Ok(None) => Err(LOOK_AGAIN),
             Err(error) => {
                 tracing::warn!(%error, "a probe could not be claimed");
                 Err(LOOK_AGAIN)
@@ -79,7 +88,7 @@ impl Sender {
         sent: Sent,
     ) {
         let mut result = match sent {
-            Sent::AsProbe(probes) => self.note_probe(delivery, target, attempt, probes).await,
+            Sent::AsProbe(probe) => self.note_probe(delivery, target, attempt, probe).await,
             Sent::AsTheLastStraw(failures) => self.open_breaker(delivery, target, attempt, failures).await,
             Sent::Ordinarily if attempt.state == State::Delivered && target.may_be_failing() => {
                 let noted = self.database.webhook_has_recovered(target.webhook.id).await;
@@ -88,7 +97,7 @@ impl Sender {
             Sent::Ordinarily => Ok(()),
         };
         if let (Ok(()), State::Dead(reason)) = (&result, attempt.state) {
-            result = self.note_dead(target, attempt, reason).await;
+            result = self.note_dead(delivery, target, attempt, reason).await;
         }
         if let Err(error) = result {
             tracing::warn!(%error, "a webhook's health could not be noted");
@@ -100,19 +109,19 @@ impl Sender {
         delivery: &DeliveryMessage,
         target: &Target,
         attempt: &Attempt,
-        probes: u32,
+        probe: Probe,
     ) -> Result<(), DbError> {
         let webhook = target.webhook.id;
         self.metrics.probes.with_label_values(&[attempt.state.as_str()]).inc();
         let noted = match ending(attempt) {
             Ending::Taken => {
                 tracing::info!("the breaker closes");
-                self.database.close_breaker(webhook, is_told_of(delivery)).await
+                self.database.close_breaker(webhook, told_of(delivery)).await
             }
-            Ending::Untold => self.database.release_probe(webhook).await,
+            Ending::Untold => self.database.release_probe(webhook, probe.lease).await,
             Ending::Refused | Ending::Unanswered => {
                 let error = attempt.error().unwrap_or_default();
-                self.database.probe_has_failed(webhook, probes, &error).await
+                self.database.probe_has_failed(webhook, probe.after, &error).await
             }
         };
         self.targets.forget(webhook);
@@ -129,21 +138,32 @@ impl Sender {
         let error = attempt.error().unwrap_or_default();
         let opening = Opening {
             webhook: target.webhook.id,
+            url: &target.webhook.url,
             since: attempt.started_at,
             error: &error,
             failures,
-            is_told: is_told_of(delivery),
+            told: told_of(delivery),
         };
-        tracing::warn!(failures, error, "the breaker opens");
-        self.metrics.breakers_opened.inc();
-        self.database.open_breaker(opening).await?;
+        if self.database.open_breaker(opening).await? {
+            tracing::warn!(failures, error, "the breaker opens");
+            self.metrics.breakers_opened.inc();
+        }
         self.targets.forget(target.webhook.id);
         Ok(())
     }
 
-    async fn note_dead(&self, target: &Target, attempt: &Attempt, reason: Reason) -> Result<(), DbError> {
+    async fn note_dead(
+        &self,
+        delivery: &DeliveryMessage,
+        target: &Target,
+        attempt: &Attempt,
+        reason: Reason,
+    ) -> Result<(), DbError> {
         if reason == Reason::Gone {
-            self.note_gone(target).await?;
+            self.note_gone(delivery, target).await?;
+        }
+        if !target.may_be_well() {
+            return Ok(());
         }
         let error = attempt.error().unwrap_or_default();
         let noted = self.database.webhook_is_failing(target.webhook.id, attempt.started_at, &error).await;
@@ -151,16 +171,19 @@ impl Sender {
     }
 
     /// Disables a webhook whose receiver is gone.
-    pub(crate) async fn note_gone(&self, target: &Target) -> Result<(), DbError> {
-        let webhook = &target.webhook;
-        self.database.disable_webhook(webhook.id, &webhook.url, "the receiver answered 410 Gone").await?;
+    pub(crate) async fn note_gone(
+        &self,
+        delivery: &DeliveryMessage,
+        target: &Target,
+    ) -> Result<(), DbError> {
+        let (webhook, reason) = (&target.webhook, "the receiver answered 410 Gone");
+        self.database.disable_webhook(webhook.id, &webhook.url, reason, told_of(delivery)).await?;
         self.targets.forget(webhook.id);
         Ok(())
     }
 }
 
-/// Whether the organization is told of what this delivery does to its webhook: what tells of such must not cause
-/// more of it.
-fn is_told_of(delivery: &DeliveryMessage) -> bool {
-    delivery.category != OWN_CATEGORY
+/// Who is told of what this delivery does to its webhook.
+fn told_of(delivery: &DeliveryMessage) -> Told {
+    if delivery.category == OWN_CATEGORY { Told::Nobody } else { Told::Organization }
 }

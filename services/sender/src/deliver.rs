@@ -19,7 +19,7 @@ use tracing::Instrument;
 
 use crate::attempt_log::{AttemptLog, Recorded};
 use crate::batch::Ended;
-use crate::breaker::{Sent, ending, until_probe};
+use crate::breaker::{Probe, Sent, ending, until_probe};
 use crate::client::Receivers;
 use crate::gate::{Admission, Asking, Cause, Gate, Permit};
 use crate::metrics::Metrics;
@@ -67,8 +67,8 @@ enum Pass {
     Free,
     /// One of the webhook's slots.
     Permitted(Permit),
-    /// The same, while its breaker is open and so many probes have failed.
-    AsProbe(Permit, u32),
+    /// The same, for a probe while its breaker is open.
+    AsProbe(Permit, Probe),
 }
 
 impl Pass {
@@ -78,9 +78,9 @@ impl Pass {
         match self {
             Self::Free => Sent::Ordinarily,
             Self::Permitted(permit) => permit.ended(ending).map_or(Sent::Ordinarily, Sent::AsTheLastStraw),
-            Self::AsProbe(permit, probes) => {
+            Self::AsProbe(permit, probe) => {
                 let _ = permit.ended(ending);
-                Sent::AsProbe(probes)
+                Sent::AsProbe(probe)
             }
         }
     }
@@ -193,7 +193,7 @@ impl Sender {
         match &webhook.breaker {
             None => Ok(Pass::Permitted(permit)),
             Some(breaker) => match self.claim_probe(target, breaker).await {
-                Ok(()) => Ok(Pass::AsProbe(permit, breaker.probes)),
+                Ok(probe) => Ok(Pass::AsProbe(permit, probe)),
                 Err(wait) => Err((wait, Cause::Open)),
             },
         }
@@ -268,7 +268,7 @@ impl Sender {
             State::Dead(reason) => {
                 // The copy may have died before it came to this.
                 if reason == Reason::Gone
-                    && let Err(error) = self.note_gone(target).await
+                    && let Err(error) = self.note_gone(&delivery, target).await
                 {
                     tracing::warn!(%error, "a webhook whose receiver is gone could not be disabled");
                 }

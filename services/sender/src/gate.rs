@@ -165,7 +165,7 @@ impl Parts<'_> {
             Refusal::Webhook => &mut self.line.pace,
             Refusal::Organization => &mut self.share.pace,
         };
-        pace.take_place(spacing, now, now)
+        pace.take_place(spacing, now)
     }
 }
 
@@ -314,7 +314,7 @@ impl Gate {
         let parts = lines.at(place);
         parts.line.starts_anew();
         let spacing = parts.line.spacing(parts.room.most_of_one(false), self.seconds(now));
-        parts.line.pace.take_place(spacing, now + until, now)
+        parts.line.behind_probe.take(spacing, now + until) - now
     }
 
     /// Room for a delivery that is held until it is due, while there is some.

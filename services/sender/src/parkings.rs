@@ -1,5 +1,5 @@
 //! The account of deliveries that had to stay away without an attempt: counted here by webhook and minute, and
-//! added to the statistics every few seconds. What a crash takes with it is a count.
+//! added to the statistics every few seconds. What a crash, or a database that is away, takes with it is a count.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +16,8 @@ use crate::gate::Cause;
 const RECORD_EVERY: Duration = Duration::from_secs(5);
 /// Webhooks and minutes between two records; what is beyond is not counted, at 40 bytes each.
 const MAX_COUNTS: usize = 100_000;
+/// In one statement: it locks their rows, which batches of attempts write too.
+const AT_A_TIME: usize = 500;
 
 /// Counts, until they are recorded. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -66,8 +68,10 @@ impl Parkings {
                 limited,
             })
             .collect();
-        if let Err(error) = database.record_parkings(&minutes).await {
-            tracing::warn!(%error, minutes = minutes.len(), "counts of parked deliveries are lost");
+        for some in minutes.chunks(AT_A_TIME) {
+            if let Err(error) = database.record_parkings(some).await {
+                tracing::warn!(%error, minutes = some.len(), "counts of parked deliveries are lost");
+            }
         }
     }
 }

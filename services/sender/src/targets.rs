@@ -24,6 +24,8 @@ use crate::metrics::Metrics;
 /// How long a webhook may be shown as failing though it has recovered, where one sender saw the one and another
 /// the other.
 const ASK_EVERY_S: i64 = 60;
+/// A webhook of whose deliveries half fail would be written twice for each of them.
+const NOTE_EVERY_S: i64 = 1;
 /// Beyond this the cache starts anew: at 2 KiB each, 100 MiB.
 const MAX_TARGETS: usize = 50_000;
 
@@ -43,6 +45,8 @@ pub struct Target {
     failing: AtomicBool,
     /// When a success last asked whether it fails, unix time in seconds.
     asked: AtomicI64,
+    /// When a dead letter last noted that it fails.
+    noted: AtomicI64,
 }
 
 impl Target {
@@ -73,6 +77,7 @@ impl Target {
             secrets: sealed.iter().filter_map(open).collect(),
             failing: AtomicBool::new(webhook.first_failed_at.is_some()),
             asked: AtomicI64::new(OffsetDateTime::now_utc().unix_timestamp()),
+            noted: AtomicI64::new(0),
             webhook,
             owner,
         }
@@ -93,18 +98,29 @@ impl Target {
     /// in which another may have noted it.
     #[must_use]
     pub fn may_be_failing(&self) -> bool {
-        let asked = self.asked.load(Ordering::Relaxed);
-        let now = OffsetDateTime::now_utc().unix_timestamp();
-        // One of many successes asks.
-        let is_due = now - asked >= ASK_EVERY_S
-            && self.asked.compare_exchange(asked, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        is_due || self.failing.load(Ordering::Relaxed)
+        is_due(&self.asked, ASK_EVERY_S) || self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Whether a dead letter may begin its failing: it is well as far as this sender knows and was not noted to fail
+    /// just now, or was so noted a while ago, since when another may have seen it recover.
+    #[must_use]
+    pub fn may_be_well(&self) -> bool {
+        let every_s = if self.failing.load(Ordering::Relaxed) { ASK_EVERY_S } else { NOTE_EVERY_S };
+        is_due(&self.noted, every_s)
     }
 
     /// Notes what is on record now.
     pub fn note_failing(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
     }
+}
+
+/// Whether so many seconds have passed since the time `last`, which is now then: so for one of many that ask at once.
+fn is_due(last: &AtomicI64, every_s: i64) -> bool {
+    let before = last.load(Ordering::Relaxed);
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    now - before >= every_s
+        && last.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
 /// The cache. Clones share it.

@@ -1,4 +1,5 @@
-//! Peers: how many processes consume a queue, among which a limit of all of them is divided.
+//! Peers: how many processes consume a queue, among which a limit of all of them is divided. The one loop of this
+//! library, besides those of connections, since two services need it.
 
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use crate::shutdown::Shutdown;
 
 /// A new process has its part of a limit within this time.
 const ASK_EVERY: Duration = Duration::from_secs(10);
+/// While processes start together their number changes by the second.
+const ASK_EVERY_AT_FIRST: Duration = Duration::from_secs(1);
+const FIRST_QUESTIONS: usize = 15;
 
 /// Tells how many consumers the queue has, again and again until the service stops. Each process has one.
 pub async fn follow(broker: Broker, queue: &'static str, shutdown: Shutdown, tell: impl Fn(u32) + Send) {
@@ -17,7 +21,7 @@ pub async fn follow(broker: Broker, queue: &'static str, shutdown: Shutdown, tel
         let mut backoff = Backoff::new();
         loop {
             if let Err(error) = ask(&broker, queue, &tell, &mut backoff).await {
-                tracing::debug!(%error, queue, "the number of peers is taken as it was");
+                tracing::warn!(%error, queue, "the number of peers is taken as it was");
             }
             tokio::time::sleep(backoff.pause()).await;
         }
@@ -34,11 +38,13 @@ async fn ask(
 ) -> lapin::Result<()> {
     let connection = broker.connect("peers").await?;
     let channel = connection.create_channel().await?;
-    loop {
+    for question in 0.. {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await?;
         tell(declared.consumer_count());
         *backoff = Backoff::new();
-        tokio::time::sleep(ASK_EVERY).await;
+        let pause = if question < FIRST_QUESTIONS { ASK_EVERY_AT_FIRST } else { ASK_EVERY };
+        tokio::time::sleep(pause).await;
     }
+    Ok(())
 }

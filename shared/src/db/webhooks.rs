@@ -15,7 +15,7 @@ use crate::retry::Schedule;
 use crate::signature::Scheme;
 use crate::webhook::{Breaker, Pattern, Subscription, Webhook};
 
-pub use health::Opening;
+pub use health::{Opening, Told};
 pub use manage::{Failing, RotatedSecret};
 
 /// The columns of [`Webhook`], of `webhooks` joined with its health.

@@ -141,7 +141,7 @@ fn an_organization_is_told_of_dead_letters_and_of_a_webhook_that_is_disabled_but
 
 #[test]
 fn a_webhook_that_has_failed_for_days_is_disabled_and_its_organization_is_told() {
-    Setup::default().variable("CUEWIRE_DISABLE_FAILING_AFTER", "1s").run(async |system| {
+    Setup::default().variable("CUEWIRE_DISABLE_FAILING_AFTER", "1h").run(async |system| {
         let organization = system.organization().await;
         let ears = Receiver::healthy().await;
         told(&organization, &ears).await;
@@ -155,7 +155,7 @@ fn a_webhook_that_has_failed_for_days_is_disabled_and_its_organization_is_told()
         let database = system.database().await;
         let of_days = "UPDATE delivery_stats SET failed = 50 WHERE webhook_id = $1::text::uuid";
         assert_eq!(database.execute(of_days, &[&webhook.id]).await.unwrap(), 1);
-        let begun = "UPDATE webhook_health SET first_failed_at = now() - interval '1 minute'
+        let begun = "UPDATE webhook_health SET first_failed_at = now() - interval '2 h'
                      WHERE webhook_id = $1::text::uuid";
         assert_eq!(database.execute(begun, &[&webhook.id]).await.unwrap(), 1);
         // It looks once a minute, and when it starts.

@@ -32,15 +32,22 @@ pub(super) struct Limit {
     next_place: Instant,
     /// When one may come back whose place has passed.
     next_return: Instant,
+    /// The time between two places, when the last was given.
+    every: Duration,
 }
 
 impl Limit {
     pub(super) fn new(now: Instant) -> Self {
-        Self { next_turn: now, next_place: now, next_return: now }
+        Self { next_turn: now, next_place: now, next_return: now, every: Duration::ZERO }
     }
 
     /// The turn of a delivery that was given no place yet.
     pub(super) fn first_turn(&mut self, every: Duration, now: Instant) -> Turn {
+        if every < self.every {
+            // The limit was raised, or there are fewer senders: newer ones need not wait for the old schedule's end.
+            (self.next_place, self.next_return) = (now, now);
+        }
+        self.every = every;
         let place = self.next_place.max(self.next_turn).max(self.next_return).max(now);
         if place - now <= NEAR {
             self.next_place = place + every;
@@ -120,6 +127,17 @@ mod tests {
         assert_within(&sent, 100);
         let in_a_minute = sent.iter().filter(|at| **at < 60_000).count();
         assert!((580..=601).contains(&in_a_minute), "{in_a_minute}");
+    }
+
+    #[test]
+    fn a_limit_that_is_raised_is_used_at_once() {
+        let (now, slow, quick) = (Instant::now(), Duration::from_secs(1), Duration::from_millis(10));
+        let mut limit = Limit::new(now);
+        for _ in 0..3_600 {
+            limit.first_turn(slow, now);
+        }
+        let turn = limit.first_turn(quick, now);
+        assert!(matches!(turn, Turn::Far(wait) if wait <= Duration::from_secs(1)), "{turn:?}");
     }
 
     #[test]

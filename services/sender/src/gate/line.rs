@@ -7,7 +7,7 @@ use cuewire::amqp::topology::Lane;
 use tokio::sync::Notify;
 
 use super::limit::Limit;
-use super::pace::Pace;
+use super::pace::{self, Pace};
 use super::room::Places;
 use super::streak::{Ending, Streak};
 
@@ -30,6 +30,8 @@ pub(super) struct Line {
     /// Tells one of those that wait for a slot that it may look again.
     pub(super) freed: Arc<Notify>,
     pub(super) pace: Pace,
+    /// The places behind the next probe, while its breaker is open.
+    pub(super) behind_probe: pace::Places,
     pub(super) limit: Limit,
     streak: Streak,
     /// Its breaker is about to be opened.
@@ -45,6 +47,7 @@ impl Line {
             places: [Places::default(); 3],
             freed: Arc::default(),
             pace: Pace::new(now),
+            behind_probe: pace::Places::new(now),
             limit: Limit::new(now),
             streak: Streak::new(now),
             shut_until: now,

@@ -19,12 +19,12 @@ pub(super) struct Pace {
     started_s: f64,
     /// A moving mean of requests' durations, in seconds; 0: none has ended yet.
     recent_s: f64,
-    next_place: Instant,
+    places: Places,
 }
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
-        Self { in_flight: 0, started_s: 0.0, recent_s: 0.0, next_place: now }
+        Self { in_flight: 0, started_s: 0.0, recent_s: 0.0, places: Places::new(now) }
     }
 
     /// How many are in flight.
@@ -38,13 +38,13 @@ impl Pace {
         self.started_s += started_s;
     }
 
-    /// A request has ended.
-    pub(super) fn has_ended(&mut self, started_s: f64, duration_s: f64) {
+    /// A request has ended, or was not made.
+    pub(super) fn has_ended(&mut self, started_s: f64) {
         self.in_flight -= 1;
         self.started_s -= started_s;
-        self.learn(duration_s);
     }
 
+    /// How long a request took that tells of its receiver.
     pub(super) fn learn(&mut self, duration_s: f64) {
         let is_first = self.recent_s == 0.0;
         self.recent_s =
@@ -62,16 +62,31 @@ impl Pace {
         Duration::from_secs_f64(self.duration_s(now_s) / side_by_side.max(1) as f64)
     }
 
-    /// The next free place after `from`, as a wait from now.
-    pub(super) fn take_place(&mut self, spacing: Duration, from: Instant, now: Instant) -> Duration {
-        let first = from.max(now + NEAREST_PLACE);
-        let place = self.next_place.max(first);
+    /// The next free place, as a wait from now, where one comes `spacing` after another.
+    pub(super) fn take_place(&mut self, spacing: Duration, now: Instant) -> Duration {
+        self.places.take(spacing, now + NEAREST_PLACE) - now
+    }
+}
+
+/// Places in time, one after another.
+#[derive(Debug)]
+pub(super) struct Places(Instant);
+
+impl Places {
+    /// From now on.
+    pub(super) fn new(now: Instant) -> Self {
+        Self(now)
+    }
+
+    /// The next free one from `first` on. The one after it comes `spacing` later.
+    pub(super) fn take(&mut self, spacing: Duration, first: Instant) -> Instant {
+        let place = self.0.max(first);
         if place - first > FURTHEST_PLACE {
             // Too far to be in order: anywhere in the last half, so that they do not come as a wave.
-            return first - now + FURTHEST_PLACE.mul_f64(rand::rng().random_range(0.5..1.0));
+            return first + FURTHEST_PLACE.mul_f64(rand::rng().random_range(0.5..1.0));
         }
-        self.next_place = place + spacing;
-        place - now
+        self.0 = place + spacing;
+        place
     }
 }
 
@@ -84,7 +99,7 @@ mod tests {
         let now = Instant::now();
         let mut pace = Pace::new(now);
         let spacing = Duration::from_millis(100);
-        let places: Vec<Duration> = (0..3_000).map(|_| pace.take_place(spacing, now, now)).collect();
+        let places: Vec<Duration> = (0..3_000).map(|_| pace.take_place(spacing, now)).collect();
         for (at, place) in places.iter().take(1_200).enumerate() {
             assert_eq!(*place, NEAREST_PLACE + spacing * at as u32);
         }
@@ -94,13 +109,11 @@ mod tests {
     }
 
     #[test]
-    fn places_after_some_time_begin_then_and_come_spread_out() {
+    fn places_from_some_time_on_begin_then_and_come_spread_out() {
         let now = Instant::now();
-        let mut pace = Pace::new(now);
-        let probe = now + Duration::from_secs(30);
-        let places: Vec<u64> =
-            (0..3).map(|_| pace.take_place(Duration::from_secs(1), probe, now).as_secs()).collect();
-        assert_eq!(places, [30, 31, 32]);
+        let (mut places, probe) = (Places::new(now), now + Duration::from_secs(30));
+        let waits = [(); 3].map(|()| (places.take(Duration::from_secs(1), probe) - now).as_secs());
+        assert_eq!(waits, [30, 31, 32]);
     }
 
     #[test]
@@ -110,7 +123,8 @@ mod tests {
         pace.has_begun(10.0);
         assert_eq!(pace.duration_s(10.05), 0.1);
         assert_eq!(pace.duration_s(12.0), 2.0);
-        pace.has_ended(10.0, 2.0);
+        pace.has_ended(10.0);
+        pace.learn(2.0);
         assert!((pace.duration_s(12.0) - 0.48).abs() < 1e-9);
     }
 }

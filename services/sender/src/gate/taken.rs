@@ -76,7 +76,8 @@ impl Queued {
         }
         self.gate.metrics.waiting.dec();
         self.gate.metrics.in_flight.inc();
-        Ok(Permit { gate: Arc::clone(&self.gate), place: self.place, started, is_slow })
+        let gate = Arc::clone(&self.gate);
+        Ok(Permit { gate, place: self.place, started, is_slow, is_telling: false })
     }
 }
 
@@ -90,6 +91,9 @@ impl Drop for Queued {
         for places in [parts.line.of_mut(self.place.lane), &mut parts.share.places, &mut parts.room.places] {
             places.waiting -= 1;
         }
+        // It may have been told of a slot just now; the next one may use it.
+        parts.line.freed.notify_one();
+        parts.share.freed.notify_one();
         self.gate.metrics.waiting.dec();
     }
 }
@@ -101,13 +105,16 @@ pub struct Permit {
     place: Place,
     started: Instant,
     is_slow: bool,
+    /// Whether how long it took tells of the receiver.
+    is_telling: bool,
 }
 
 impl Permit {
     /// The request has ended. Answers how many of the webhook's requests failed of late, when its breaker is to
     /// open.
     #[must_use]
-    pub fn ended(self, ending: Ending) -> Option<u32> {
+    pub fn ended(mut self, ending: Ending) -> Option<u32> {
+        self.is_telling = ending != Ending::Untold;
         let mut lines = self.gate.lines();
         lines.at(self.place).line.note(ending, Instant::now())
     }
@@ -122,8 +129,12 @@ impl Drop for Permit {
             places.in_flight -= 1;
         }
         parts.room.slow -= usize::from(self.is_slow);
-        parts.line.pace.has_ended(started_s, duration_s);
-        parts.share.pace.has_ended(started_s, duration_s);
+        for pace in [&mut parts.line.pace, &mut parts.share.pace] {
+            pace.has_ended(started_s);
+            if self.is_telling {
+                pace.learn(duration_s);
+            }
+        }
         parts.line.freed.notify_one();
         parts.share.freed.notify_one();
         self.gate.metrics.in_flight.dec();
