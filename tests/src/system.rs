@@ -352,6 +352,14 @@ impl System {
         said
     }
 
+    /// Waits until a process of a service has logged a line with this in it.
+    pub async fn until_said(&self, service: Service, part: &str) {
+        until(&format!("the {} says {part:?}", service.name()), async || {
+            self.said(service).await.iter().any(|line| line.contains(part)).then_some(())
+        })
+        .await;
+    }
+
     /// `kill -9` to one replica.
     pub async fn kill(&self, service: Service) {
         self.take(service).await.kill().await;

@@ -13,43 +13,43 @@ use crate::load::Load;
 /// What is under way may take 5 s; the rest is for machines that are busy with other tests.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// Messages that the reaper has at a time.
-const REAPER_PREFETCH: u32 = 256;
+const REAPER_PREFETCH: usize = 256;
+const EVENTS: &str = "router.events.v1";
 const DEAD: &str = "dlq-reaper.dead.v1";
 
 /// Publishes what nobody understands: the router makes dead letters of it, for which it needs no database.
-async fn publish_rubbish(system: &System, count: u32) {
+async fn publish_rubbish(system: &System, count: usize) {
     for number in 0..count {
         let rubbish = Raw::body("a.b", format!("rubbish {number}"));
         system.amqp().await.publish_raw(&rubbish).await.unwrap();
     }
 }
 
-/// The different dead letters on record, and all of them.
-async fn rubbish_on_record(system: &System) -> (i64, i64) {
+/// Waits until as many different dead letters are on record, each once.
+async fn until_on_record(system: &System, rubbish: usize) {
+    let database = system.fresh_database().await;
     let count = "SELECT count(DISTINCT payload), count(*) FROM dead_letters WHERE reason = 'poison'";
-    let row = system.fresh_database().await.query_one(count, &[]).await.unwrap();
-    (row.get(0), row.get(1))
-}
-
-async fn until_on_record(system: &System, rubbish: u32) {
-    until("every dead letter is on record, once", async || {
-        (rubbish_on_record(system).await == (rubbish.into(), rubbish.into())).then_some(())
+    until(&format!("{rubbish} dead letters are on record"), async || {
+        let row = database.query_one(count, &[]).await.unwrap();
+        let (different, all): (i64, i64) = (row.get(0), row.get(1));
+        assert_eq!(different, all, "a dead letter is on record twice");
+        (usize::try_from(all) == Ok(rubbish)).then_some(())
     })
     .await;
 }
 
-/// Waits until a service has said that something waits for the database.
-async fn until_it_waits(system: &System, service: Service, what: &str) {
-    let line = format!("{what} wait for the database");
-    until(&format!("the {} says: {line}", service.name()), async || {
-        system.said(service).await.iter().any(|said| said.contains(&line)).then_some(())
+/// Waits until exactly so many messages wait in a queue: what a service gives back shows there a moment later.
+async fn until_in_queue(system: &System, queue: &str, count: usize) {
+    until(&format!("{count} messages wait in {queue}"), async || {
+        let depth = system.amqp().await.depth(queue).await.unwrap();
+        (usize::try_from(depth) == Ok(count)).then_some(())
     })
     .await;
 }
 
 #[test]
 fn while_the_database_is_away_dead_letters_wait_in_their_queue_and_readiness_names_it() {
-    const RUBBISH: u32 = REAPER_PREFETCH + 44;
+    const RUBBISH: usize = REAPER_PREFETCH + 44;
     Setup::processes().own_servers().run(async |system| {
         system.servers().command(&["kill", "postgres"]).await;
         publish_rubbish(system, RUBBISH).await;
@@ -66,11 +66,9 @@ fn while_the_database_is_away_dead_letters_wait_in_their_queue_and_readiness_nam
                 (200.try_into().unwrap(), "ok\n".to_owned())
             );
         }
-        until_it_waits(system, Service::DlqReaper, "dead letters").await;
-        until("what the reaper has no room for waits in the queue", async || {
-            (system.amqp().await.depth(DEAD).await.unwrap() == RUBBISH - REAPER_PREFETCH).then_some(())
-        })
-        .await;
+        system.until_said(Service::DlqReaper, "dead letters wait for the database").await;
+        // The others are with the reaper.
+        until_in_queue(system, DEAD, RUBBISH - REAPER_PREFETCH).await;
         system.servers().command(&["start", "postgres"]).await;
         until_on_record(system, RUBBISH).await;
         system.ready().await;
@@ -80,8 +78,9 @@ fn while_the_database_is_away_dead_letters_wait_in_their_queue_and_readiness_nam
 
 #[test]
 fn services_that_stop_while_the_database_is_away_end_soon_in_good_order_and_lose_nothing() {
+    /// As many as a webhook that has never answered is sent at a time.
     const IN_FLIGHT: usize = 4;
-    const RUBBISH: u32 = 20;
+    const RUBBISH: usize = 20;
     Setup::processes().own_servers().run(async |system| {
         let told = watch::Sender::new(false);
         let answer = Answer::status(200).when(&told);
@@ -93,9 +92,9 @@ fn services_that_stop_while_the_database_is_away_end_soon_in_good_order_and_lose
         told.send_replace(true);
         system.amqp().await.publish_all(behind).await;
         publish_rubbish(system, RUBBISH).await;
-        until_it_waits(system, Service::Router, "events").await;
-        until_it_waits(system, Service::Sender, "deliveries").await;
-        until_it_waits(system, Service::DlqReaper, "dead letters").await;
+        system.until_said(Service::Router, "events wait for the database").await;
+        system.until_said(Service::Sender, "deliveries wait for the database").await;
+        system.until_said(Service::DlqReaper, "dead letters wait for the database").await;
 
         let asked = Instant::now();
         for service in Service::ALL {
@@ -107,9 +106,8 @@ fn services_that_stop_while_the_database_is_away_end_soon_in_good_order_and_lose
             let took = asked.elapsed();
             assert!(took < ENDS_WITHIN, "the {} took {took:?}: {}", service.name(), ended.said);
         }
-        let amqp = system.amqp().await;
-        assert_eq!(amqp.depth("router.events.v1").await.unwrap() as usize, behind.len());
-        assert_eq!(amqp.depth(DEAD).await.unwrap(), RUBBISH);
+        until_in_queue(system, EVENTS, behind.len()).await;
+        until_in_queue(system, DEAD, RUBBISH).await;
 
         system.servers().command(&["start", "postgres"]).await;
         for service in Service::ALL {

@@ -126,10 +126,7 @@ fn ctrl_c_ends_every_service_in_good_order_with_what_is_in_flight() {
         for service in Service::ALL {
             system.signal(service, "INT").await;
         }
-        until("the sender finishes what is in flight", async || {
-            system.said(Service::Sender).await.iter().any(|line| line.contains("stopping")).then_some(())
-        })
-        .await;
+        system.until_said(Service::Sender, "stopping: finishing what is in flight").await;
         told.send_replace(true);
         for service in Service::ALL {
             let ended = system.ended(service).await;
@@ -150,10 +147,7 @@ fn a_second_signal_ends_a_service_at_once_and_what_was_in_flight_is_delivered_ag
         system.amqp().await.publish(&organization.event("a.b")).await;
         receiver.wait_for(1).await;
         system.signal(Service::Sender, "TERM").await;
-        until("the sender finishes what is in flight", async || {
-            system.said(Service::Sender).await.iter().any(|line| line.contains("stopping")).then_some(())
-        })
-        .await;
+        system.until_said(Service::Sender, "stopping: finishing what is in flight").await;
         let asked = Instant::now();
         system.signal(Service::Sender, "INT").await;
         let ended = system.ended(Service::Sender).await;
