@@ -55,7 +55,8 @@ began() {
 pid_of() {
     local pid ticks
     { read -r pid ticks <"$RUN_DIR/pid/$1"; } 2>/dev/null || return 1
-    [[ $(began "$pid") == "$ticks" ]] && echo "$pid"
+    # Without ticks it had ended before they could be read.
+    [[ -n $ticks && $(began "$pid") == "$ticks" ]] && echo "$pid"
 }
 
 running() { pid_of "$1" >/dev/null; }
@@ -65,7 +66,7 @@ running() { pid_of "$1" >/dev/null; }
 launch() {
     local name=$1
     shift
-    setsid "$@" </dev/null >>"$RUN_DIR/log/$name.log" 2>&1 9>&- &
+    setsid "$@" </dev/null >>"$RUN_DIR/log/$name.log" 2>&1 7>&- 9>&- &
     echo "$! $(began $!)" >"$RUN_DIR/pid/$name"
 }
 
@@ -99,6 +100,46 @@ signal_and_wait() {
     done
 }
 
+# attend <command…>: runs a command until it ends or this script is told to end. In a
+# session of its own, so that a Ctrl-C does not reach half of it before this script,
+# whose trap ends all of it by end_attended. (What runs in the background would ignore
+# Ctrl-C, and so would all that it starts: bash has it so.)
+ATTENDED=''
+attend() {
+    local code=0
+    env --default-signal=INT,QUIT setsid "$@" 8>&- &
+    ATTENDED=$!
+    wait "$ATTENDED" || code=$?
+    ATTENDED=''
+    return "$code"
+}
+
+# Ends what is attended, whatever it has started in its session. For tidying up it
+# has $1 seconds.
+end_attended() {
+    local deadline=$((SECONDS + $1)) pids
+    [[ -n $ATTENDED ]] || return 0
+    mapfile -t pids < <(in_session "$ATTENDED")
+    kill -TERM "${pids[@]}" 2>/dev/null || true
+    while mapfile -t pids < <(in_session "$ATTENDED") && ((${#pids[@]} > 0)); do
+        ((SECONDS < deadline)) || kill -KILL "${pids[@]}" 2>/dev/null || true
+        sleep 0.1
+    done
+    wait "$ATTENDED" || true
+    ATTENDED=''
+}
+
+# The pids of what runs in session $1.
+in_session() {
+    local file stat
+    for file in /proc/[0-9]*/stat; do
+        stat=''
+        { IFS= read -r -d '' stat <"$file"; } 2>/dev/null || [[ -n $stat ]] || continue
+        read -ra stat <<<"${stat##*) }"
+        [[ ${stat[0]} == [ZX] || ${stat[3]} != "$1" ]] || { file=${file#/proc/} && echo "${file%/stat}"; }
+    done
+}
+
 # --- ports -------------------------------------------------------------------
 
 # The inode of whoever listens on TCP port $1, on any address; fails when nobody does.
@@ -119,6 +160,9 @@ port_holder() {
     [[ -n $pid ]] && echo "$(cat "/proc/$pid/comm") (pid $pid)" || echo "another user's process"
 }
 
+# Where to look for a free port that is nobody's usual one.
+random_port() { echo $((10000 + (RANDOM * 32768 + RANDOM) % 22000)); }
+
 # The first port from $1 on where nobody listens and that is not in the list $2.
 # Below 32768, where the kernel begins to hand out ports for outgoing connections.
 free_port() {
@@ -127,6 +171,14 @@ free_port() {
         [[ " $2 " == *" $port "* ]] || listener "$port" >/dev/null || { echo "$port"; return; }
     done
     die "no free port between $1 and 32767"
+}
+
+# Two stacks that start at once would choose the same ports: one at a time on this
+# machine, until this script has ended. The lock, on what everybody may open, is file
+# descriptor 7, which the processes that are launched do not inherit.
+lock_ports() {
+    exec 7</tmp
+    flock -w 300 7 || die "another stack has been starting for five minutes"
 }
 
 # take_port <variable>: the port that the caller named there is ours, and may not be so already (TAKEN).

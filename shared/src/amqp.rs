@@ -6,6 +6,7 @@ pub mod agreed;
 pub mod connection;
 pub mod consumer;
 pub mod grants;
+pub mod peers;
 pub mod publisher;
 mod settle;
 pub mod topology;

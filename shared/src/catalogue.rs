@@ -12,7 +12,7 @@
 //! the members of `data` that are always there, and the types of those that the platform documents. Further
 //! members are allowed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,9 @@ static CATALOGUE: LazyLock<Vec<EventType>> = LazyLock::new(|| {
         .expect("the catalogue is part of the program, and a test reads it")
 });
 
+static CATEGORIES: LazyLock<BTreeSet<&'static str>> =
+    LazyLock::new(|| all().iter().filter_map(|entry| entry.name.split('.').next()).collect());
+
 /// Every event type, platform by platform.
 pub fn all() -> &'static [EventType] {
     &CATALOGUE
@@ -49,6 +52,12 @@ pub fn all() -> &'static [EventType] {
 /// The entry of an event type by its whole name, case included, as events carry it.
 pub fn find(event_type: &str) -> Option<&'static EventType> {
     all().iter().find(|entry| entry.name == event_type)
+}
+
+/// A category as a metric's label: one of the catalogue's, or `other`, since anybody may make up another.
+#[must_use]
+pub fn category_label(category: &str) -> &'static str {
+    CATEGORIES.get(category).copied().unwrap_or("other")
 }
 
 /// An entry of the catalogue, in the form in which the API shows it.

@@ -13,6 +13,7 @@ use crate::amqp::grants::PublisherGrant;
 use crate::amqp::topology::{self, Topology};
 use crate::db::Database;
 use crate::retry::parse_duration;
+use crate::shutdown::FINISH_WITHIN;
 use crate::vault::Vault;
 use crate::webhook::MAX_TIMEOUT;
 
@@ -158,10 +159,12 @@ impl Common {
             "json" => Ok(LogFormat::Json),
             _ => Err(format!("is {text:?}, and must be text or json")),
         };
-        // Shorter, and every stop would send requests twice.
+        // Shorter, and a stop could send requests twice.
         let shutdown_grace = |text: &str| match parse_duration(text)? {
-            grace if grace > MAX_TIMEOUT => Ok(grace),
-            _ => Err(format!("is {text}, and must be longer than the longest request, {MAX_TIMEOUT:?}")),
+            grace if grace > MAX_TIMEOUT + FINISH_WITHIN => Ok(grace),
+            _ => Err(format!(
+                "is {text}, and must be longer than the longest request, {MAX_TIMEOUT:?}, and its record, {FINISH_WITHIN:?}"
+            )),
         };
         Ok(Self {
             database_url: environment
@@ -181,13 +184,41 @@ impl Common {
                 environment.optional("CUEWIRE_PUBLISHERS", PublisherGrant::parse_all)?.unwrap_or_default(),
             ),
             vault: environment.required("CUEWIRE_SECRETS_KEY", Vault::from_base64)?,
-            health_listen: environment
-                .listen("CUEWIRE_HEALTH_LISTEN", SocketAddr::from(([0, 0, 0, 0], health_port)))?,
+            health_listen: Self::health_listen(environment, health_port)?,
             shutdown_grace: environment
                 .optional("CUEWIRE_SHUTDOWN_GRACE", shutdown_grace)?
                 .unwrap_or(DEFAULT_SHUTDOWN_GRACE),
             log_format: environment.optional("CUEWIRE_LOG_FORMAT", log_format)?.unwrap_or(LogFormat::Text),
             log_filter: environment.optional("CUEWIRE_LOG", text)?.unwrap_or_else(|| DEFAULT_LOG.to_owned()),
         })
+    }
+
+    /// Where health and metrics are told; `port` is the service's own default.
+    pub fn health_listen(environment: &Environment, port: u16) -> Result<SocketAddr, ConfigError> {
+        environment.listen("CUEWIRE_HEALTH_LISTEN", SocketAddr::from(([0, 0, 0, 0], port)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grace_for_stopping_is_longer_than_the_longest_request_and_its_record() {
+        let read = |grace: &str| {
+            let variables = [
+                ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"),
+                ("AMQP_URL", "amqp://nobody@127.0.0.1:1/none"),
+                ("CUEWIRE_SECRETS_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+                ("CUEWIRE_SHUTDOWN_GRACE", grace),
+            ];
+            Common::read(&Environment::of(variables), 0).map(|common| common.shutdown_grace)
+        };
+        assert_eq!(read("36s"), Ok(Duration::from_secs(36)));
+        assert_eq!(read(""), Ok(DEFAULT_SHUTDOWN_GRACE));
+        assert_eq!(
+            read("35s").unwrap_err().to_string(),
+            "CUEWIRE_SHUTDOWN_GRACE is 35s, and must be longer than the longest request, 30s, and its record, 5s"
+        );
     }
 }

@@ -9,6 +9,7 @@ pub mod changes;
 pub mod dead_letters;
 pub mod event_types;
 pub mod events;
+pub mod notices;
 pub mod organizations;
 pub mod partitions;
 mod patience;

@@ -17,7 +17,7 @@ mod google_chat;
 mod iconik;
 mod millicast;
 mod notice;
-mod omegastream;
+pub mod omegastream;
 mod parts;
 mod quortex;
 mod slack;
@@ -128,6 +128,8 @@ struct Rules {
     name: &'static str,
     retries: Retries,
     signing: Signing,
+    /// Attempts a second that the service takes, unless the webhook says otherwise.
+    rate_limit: Option<u32>,
     prepare: fn(&Outgoing<'_>) -> Result<Request, Unsendable>,
     judge: fn(&Outcome, OffsetDateTime) -> Verdict,
 }
@@ -200,6 +202,12 @@ impl Format {
             Retries::AsTheWebhookSays => None,
             Retries::Fixed(delays) => Some(Schedule::fixed(delays)),
         }
+    }
+
+    /// The attempts a second that its service takes, where that is known.
+    #[must_use]
+    pub fn rate_limit(self) -> Option<u32> {
+        self.rules().rate_limit
     }
 
     /// How its deliveries are signed.

@@ -13,8 +13,14 @@ const MAX_URL_BYTES: usize = 2_048;
 
 /// Never opened by configuration: link-local addresses and the metadata services of clouds, which hand out
 /// credentials to whoever asks from inside.
-const NEVER: [&str; 5] =
-    ["169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "100.100.100.200/32", "168.63.129.16/32"];
+const NEVER: [&str; 6] = [
+    "169.254.0.0/16",
+    "fe80::/10",
+    "fd00:ec2::/32",
+    "fd20:ce::/32",
+    "100.100.100.200/32",
+    "168.63.129.16/32",
+];
 
 /// Opened only by configuration.
 const PRIVATE: [&str; 24] = [
@@ -154,7 +160,11 @@ mod tests {
             "http://0x7f.1/",
             "http://2130706433/",
             "http://017700000001/",
+            "http://0177.0.0.1/",
             "http://127.1/",
+            "http://127.0.0.1./",
+            "http://%31%32%37.0.0.1/",
+            "http://①②⑦。0.0.1/",
             "http://10.0.0.1/",
             "http://[::1]/",
             "http://[::]/",
@@ -162,7 +172,10 @@ mod tests {
             "http://[::ffff:0:127.0.0.1]/",
             "http://[::127.0.0.1]/",
             "http://[64:ff9b::10.0.0.1]/",
+            "http://[64:ff9b::a9fe:a9fe]/",
+            "http://[64:ff9b:1::7f00:1]/",
             "http://[2002:7f00:1::]/",
+            "http://[2002:a00:1::1]/",
             "http://[2001:0:1::]/",
             "http://[fe80::1]/",
             "http://[fd00::1]/",
@@ -203,7 +216,17 @@ mod tests {
         guard.check_url("http://127.0.0.1:9000/").unwrap();
         guard.check_url("http://[::ffff:127.0.0.1]:9000/").unwrap();
         guard.check_url("http://[::1]/").unwrap();
-        for url in ["http://169.254.169.254/", "http://[fe80::1]/", "http://168.63.129.16/"] {
+        for url in [
+            "http://169.254.169.254/",
+            "http://[::ffff:169.254.169.254]/",
+            "http://[64:ff9b::a9fe:a9fe]/",
+            "http://[2002:a9fe:a9fe::]/",
+            "http://[fe80::1]/",
+            "http://[fd00:ec2::254]/",
+            "http://[fd20:ce::254]/",
+            "http://168.63.129.16/",
+            "http://100.100.100.200/",
+        ] {
             guard.check_url(url).unwrap_err();
         }
         assert!(Guard::read("10.0.0.0/33").unwrap_err().contains("10.1.0.0/16"));

@@ -2,10 +2,12 @@
 //! metrics, apart from the service's own port.
 //!
 //! `/healthz` tells that the process runs (a restart would mend nothing that it depends on); `/readyz` names
-//! what is missing with 503.
+//! what is missing with 503. [`ask`] is for health checks of containers, whose images have no other program.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -17,6 +19,9 @@ use tokio::sync::watch;
 
 use crate::metrics;
 use crate::shutdown::Shutdown;
+
+/// Shorter than what a container's health check is given.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a service depends on.
 #[derive(Debug, Clone)]
@@ -144,6 +149,30 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
     let missing: serde_json::Map<_, _> =
         missing.into_iter().map(|(name, reason)| (name.to_owned(), reason.into())).collect();
     (status, Json(serde_json::json!({ "ready": missing.is_empty(), "missing": missing })))
+}
+
+/// Asks the service that tells its health at this address of this machine whether it is ready; the error says
+/// what is missing.
+pub fn ask(mut listens: SocketAddr) -> Result<(), String> {
+    match listens.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => listens.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => listens.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    let answer =
+        fetch(listens, "/readyz").map_err(|error| format!("nobody answers at {listens}: {error}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    if head.split(' ').nth(1) == Some("200") { Ok(()) } else { Err(body.to_owned()) }
+}
+
+fn fetch(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut connection = TcpStream::connect_timeout(&address, ASK_TIMEOUT)?;
+    connection.set_read_timeout(Some(ASK_TIMEOUT))?;
+    // HTTP/1.0: the answer ends with the connection.
+    write!(connection, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 async fn scrape(State(registry): State<Registry>) -> impl IntoResponse {

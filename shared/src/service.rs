@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use prometheus::Registry;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::amqp::{Agreed, Broker};
@@ -21,7 +21,7 @@ use crate::shutdown::Shutdown;
 const BAD_CONFIGURATION: u8 = 2;
 const CONFIGURATION: &str = "
 Configuration is read from the environment; deploy/.env.example describes every variable.
-SIGTERM stops the service when it has finished what is in flight.";
+SIGTERM or Ctrl-C stops the service when it has finished what is in flight; a second one stops it at once.";
 const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// The database's record of the fingerprint of the key that seals secrets.
@@ -120,7 +120,7 @@ async fn watch_database(agreed: Agreed, component: Component, shutdown: Shutdown
 }
 
 /// Runs a service as a process: `read` its own configuration, then `run` it until SIGTERM or Ctrl-C. With
-/// arguments it does not: it shows how it is used.
+/// arguments it does not: it says whether the one that runs here is ready, or how it is used.
 pub fn main<C, F, Fut>(
     service: &'static str,
     usage: &str,
@@ -139,6 +139,7 @@ where
             println!("{usage}\n{CONFIGURATION}");
             return ExitCode::SUCCESS;
         }
+        ["ready"] => return ready(service, health_port),
         _ => {
             eprintln!("{service}: there is no command {:?}\n\n{usage}\n{CONFIGURATION}", arguments.join(" "));
             return ExitCode::from(BAD_CONFIGURATION);
@@ -151,6 +152,19 @@ where
         start_logging(&common)?;
         Ok(serve(service, common, |context| run(context, config)))
     })
+}
+
+/// Whether the service that runs on this machine with this environment is ready; what is missing goes to stderr.
+fn ready(service: &'static str, health_port: u16) -> ExitCode {
+    let (code, sentence) = match Common::health_listen(&Environment::of_process(), health_port) {
+        Ok(listens) => match health::ask(listens) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(missing) => (ExitCode::FAILURE, format!("not ready: {missing}")),
+        },
+        Err(error) => (ExitCode::from(BAD_CONFIGURATION), error.to_string()),
+    };
+    eprintln!("{service}: {sentence}");
+    code
 }
 
 /// Runs a command of a service as a process, without health and signals: `run` it to its end.
@@ -214,14 +228,14 @@ where
     health::serve(listen, context.health.clone(), context.registry.clone(), health_shutdown.clone())
         .await
         .map_err(|error| anyhow::anyhow!("CUEWIRE_HEALTH_LISTEN: cannot listen on {listen}: {error}"))?;
-    shutdown.spawn_vital("signals", stop_on_signal(shutdown.clone()));
+    let signals = Signals::watch()?;
     tracing::info!(service, version = env!("CARGO_PKG_VERSION"), "starting");
     let result = tokio::select! {
         result = run(context) => result,
         // Whoever started the process starts it again, and what was in flight is delivered again.
         task = shutdown.broken() => Err(anyhow::anyhow!("the {task} has ended, which it cannot do without")),
-        () = async { shutdown.stopped().await; tokio::time::sleep(grace).await } => {
-            Err(anyhow::anyhow!("work was still in flight {grace:?} after the signal to stop; it will be delivered again"))
+        when = stop_on_signal(signals, &shutdown, grace) => {
+            Err(anyhow::anyhow!("work was still in flight {when}; it will be delivered again"))
         }
     };
     health_shutdown.stop();
@@ -229,21 +243,36 @@ where
     result
 }
 
-async fn stop_on_signal(shutdown: Shutdown) {
-    let wait = async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        Ok::<_, std::io::Error>(())
-    };
-    match wait.await {
-        Ok(()) => tracing::info!("stopping: finishing what is in flight"),
-        Err(error) => tracing::error!(%error, "cannot watch for signals"),
+/// The signals to stop: SIGTERM, and SIGINT, which is Ctrl-C.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn watch() -> std::io::Result<Self> {
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt })
     }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Stops the service at the first signal. Returns when the work in flight has had its time, and answers when that
+/// was: after the grace, or at a second signal.
+async fn stop_on_signal(mut signals: Signals, shutdown: &Shutdown, grace: Duration) -> String {
+    shutdown.run_until_stopped(signals.next()).await;
+    tracing::info!("stopping: finishing what is in flight");
     shutdown.stop();
+    tokio::select! {
+        () = tokio::time::sleep(grace) => format!("{grace:?} after the signal to stop"),
+        () = signals.next() => "at a second signal to stop".to_owned(),
+    }
 }
 
 fn start_logging(common: &Common) -> Result<(), ConfigError> {
@@ -263,19 +292,36 @@ fn start_logging(common: &Common) -> Result<(), ConfigError> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_service_whose_vital_task_ends_ends_with_an_error_that_names_it() {
+    /// Nothing answers there.
+    fn common() -> Common {
         let variables = [
             ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"),
             ("AMQP_URL", "amqp://nobody@127.0.0.1:1/none"),
             ("CUEWIRE_SECRETS_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
             ("CUEWIRE_HEALTH_LISTEN", "127.0.0.1:0"),
         ];
-        let common = Common::read(&Environment::of(variables), 0).unwrap();
-        let ended = serve("test", common, async |context: Context| {
+        Common::read(&Environment::of(variables), 0).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_service_whose_vital_task_ends_ends_with_an_error_that_names_it() {
+        let ended = serve("test", common(), async |context: Context| {
             context.shutdown.spawn_vital("heart", async { panic!("on purpose") });
             std::future::pending().await
         });
         assert_eq!(ended.await.unwrap_err().to_string(), "the heart has ended, which it cannot do without");
+    }
+
+    #[tokio::test]
+    async fn work_that_outlasts_the_grace_for_stopping_ends_the_service_with_an_error_that_says_so() {
+        let common = Common { shutdown_grace: Duration::from_millis(20), ..common() };
+        let ended = serve("test", common, async |context: Context| {
+            context.shutdown.stop();
+            std::future::pending().await
+        });
+        assert_eq!(
+            ended.await.unwrap_err().to_string(),
+            "work was still in flight 20ms after the signal to stop; it will be delivered again"
+        );
     }
 }

@@ -7,11 +7,16 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// How long what is under way may take after the stop where it waits for the database: as long as a commit may
+/// take, but not as long as a database may be away.
+pub const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
 /// Tells that the service is to stop. Clones tell the same.
 #[derive(Debug, Clone)]
@@ -62,6 +67,20 @@ impl Shutdown {
         self.stop.run_until_cancelled(future).await
     }
 
+    /// Runs the future to its end, or answers `None` when it has not come there [`FINISH_WITHIN`] after the
+    /// stop, or after its own begin where that was later.
+    pub async fn finish<F: Future>(&self, future: F) -> Option<F::Output> {
+        let patience_ends = async {
+            self.stopped().await;
+            tokio::time::sleep(FINISH_WITHIN).await;
+        };
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = patience_ends => None,
+        }
+    }
+
     /// Runs a task in the background that the service cannot do without. If it panics, or returns before the
     /// stop, the service is broken.
     pub fn spawn_vital<F>(&self, name: &'static str, task: F) -> JoinHandle<()>
@@ -105,7 +124,32 @@ impl Default for Shutdown {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::{Instant, sleep};
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_at_the_stop_is_finished_and_not_waited_for_without_end() {
+        const SOON: Duration = Duration::from_secs(4);
+        let shutdown = Shutdown::new();
+        shutdown.finish(sleep(2 * FINISH_WITHIN)).await.expect("nothing has been stopped");
+        let stopping = shutdown.clone();
+        let stop = async {
+            sleep(FINISH_WITHIN).await;
+            stopping.stop();
+        };
+        let (finished, given_up, ()) = tokio::join!(
+            shutdown.finish(sleep(FINISH_WITHIN + SOON)),
+            shutdown.finish(sleep(3 * FINISH_WITHIN)),
+            stop
+        );
+        assert_eq!((finished, given_up), (Some(()), None));
+
+        let begun = Instant::now();
+        assert_eq!(shutdown.finish(sleep(SOON)).await, Some(()), "it begins after the stop");
+        assert_eq!(shutdown.finish(std::future::pending::<()>()).await, None);
+        assert_eq!(begun.elapsed(), SOON + FINISH_WITHIN);
+    }
 
     #[tokio::test]
     async fn a_vital_task_that_panics_breaks_the_service() {

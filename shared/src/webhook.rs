@@ -19,6 +19,8 @@ use crate::signature::Scheme;
 pub const DEFAULT_MAX_IN_FLIGHT: u32 = 16;
 /// More would let one webhook take a lane's whole prefetch.
 pub const MAX_MAX_IN_FLIGHT: u32 = 256;
+/// Above this a limit is no limit: a sender carries less.
+pub const MAX_RATE_LIMIT: u32 = 10_000;
 /// The whole request with its answer, unless the webhook says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest request that fits the grace for stopping.
@@ -48,8 +50,10 @@ pub struct Webhook {
     pub enabled: bool,
     /// Why it was disabled, where it was not by hand.
     pub disabled_reason: Option<String>,
-    /// Since when it keeps failing: from its first dead letter until a success.
+    /// Since when it keeps failing: from its first dead letter, or the opening of its breaker, until a success.
     pub first_failed_at: Option<OffsetDateTime>,
+    /// Its circuit breaker, while that is open.
+    pub breaker: Option<Breaker>,
     /// How its deliveries look.
     pub format: Format,
     /// Which types it takes; empty: all but Cuewire's own.
@@ -61,6 +65,8 @@ pub struct Webhook {
     pub sealed_headers: Vec<u8>,
     /// How its deliveries are signed.
     pub signature: Scheme,
+    /// Attempts a second, of all senders together, if that is its own.
+    pub own_rate_limit: Option<u32>,
     /// Requests in flight at a time, from one sender.
     pub max_in_flight: u32,
     /// The whole request with its answer.
@@ -73,6 +79,31 @@ pub struct Webhook {
     pub updated_at: OffsetDateTime,
 }
 
+/// An open circuit breaker: nothing is sent but a probe now and then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breaker {
+    /// Since when.
+    pub opened_at: OffsetDateTime,
+    /// How many probes have failed since.
+    pub probes: u32,
+    /// When the next one may be sent, by whoever claims it first.
+    pub next_probe_at: OffsetDateTime,
+}
+
+/// From the opening of a breaker, or from one probe to the next.
+const PROBE_AFTER: [Duration; 4] = [
+    Duration::from_secs(30),
+    Duration::from_secs(2 * 60),
+    Duration::from_secs(10 * 60),
+    Duration::from_secs(60 * 60),
+];
+
+/// How long until the next probe when `probes` have failed.
+#[must_use]
+pub fn probe_after(probes: u32) -> Duration {
+    PROBE_AFTER[PROBE_AFTER.len().min(probes as usize + 1) - 1]
+}
+
 /// Whether a webhook takes events, and how it fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -81,7 +112,7 @@ pub enum Status {
     Enabled,
     /// It takes none.
     Disabled,
-    /// It takes events, and the last that ended did so in a dead letter.
+    /// It takes events, but the last delivery that ended became a dead letter, or its breaker is open.
     Failing,
 }
 
@@ -94,6 +125,12 @@ impl Webhook {
             (true, Some(_)) => Status::Failing,
             (true, None) => Status::Enabled,
         }
+    }
+
+    /// The rate limit in force: its own, else the format's.
+    #[must_use]
+    pub fn rate_limit(&self) -> Option<u32> {
+        self.own_rate_limit.or(self.format.rate_limit())
     }
 
     /// The schedule in force: the format's where that is fixed, else its own, else the default.

@@ -22,6 +22,7 @@ pub struct Client {
     http: reqwest::Client,
     base: String,
     key: Option<String>,
+    key_id: Option<String>,
 }
 
 /// What the API answered.
@@ -42,19 +43,32 @@ impl Client {
     /// A client of the API at `base` (no slash at the end), with this key.
     #[must_use]
     pub fn new(base: &str, key: Option<&str>) -> Self {
-        Self { http: http(), base: base.to_owned(), key: key.map(str::to_owned) }
+        Self { http: http(), base: base.to_owned(), key: key.map(str::to_owned), key_id: None }
     }
 
     /// The same API by another key, or by none.
     #[must_use]
     pub fn with_key(&self, key: Option<&str>) -> Self {
-        Self { key: key.map(str::to_owned), ..self.clone() }
+        Self { key: key.map(str::to_owned), key_id: None, ..self.clone() }
+    }
+
+    /// The same API by a key whose id is known: as it was answered when the key was made.
+    #[must_use]
+    pub fn with_made_key(&self, made: &Value) -> Self {
+        let text = |member: &str| made[member].as_str().map(str::to_owned);
+        Self { key: text("key"), key_id: text("id"), ..self.clone() }
     }
 
     /// The key, if it has one.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
+    }
+
+    /// The key's id, where it is known.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
     }
 
     /// Where the API is.

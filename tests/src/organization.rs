@@ -38,9 +38,9 @@ impl<'a> Organization<'a> {
     /// The API by a new key with this role.
     pub async fn with_role(&self, role: &str) -> Client {
         let path = format!("/v1/organizations/{}/api-keys", self.id);
-        let key =
+        let made =
             self.system.operator().post(&path, &json!({"name": "test", "role": role})).await.expect(201);
-        self.system.operator().with_key(key["key"].as_str())
+        self.system.operator().with_made_key(&made)
     }
 
     /// A webhook to be created, with everything as it is by default.

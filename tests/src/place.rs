@@ -54,9 +54,9 @@ impl Place {
         Self { amqp_url: amqp.into(), database_url, kind: Kind::Shared { name, management } }
     }
 
-    /// On servers of its own.
-    pub(crate) async fn own() -> Self {
-        let own = OwnServers::start().await;
+    /// On servers of its own, with what else their script is to be told.
+    pub(crate) async fn own(options: &[(&str, &str)]) -> Self {
+        let own = OwnServers::start(options).await;
         let Servers { amqp, database, .. } = own.servers.clone();
         Self { amqp_url: amqp.into(), database_url: database.into(), kind: Kind::Own(Box::new(own)) }
     }

@@ -1,9 +1,11 @@
 //! A service as the process that it is in production, which can be killed.
 
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
+use reqwest::StatusCode;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
@@ -11,6 +13,15 @@ use tokio::task::JoinHandle;
 use crate::running::Service;
 use crate::servers;
 use crate::wait::until;
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit code; none where a signal has ended it.
+    pub code: Option<i32>,
+    /// All that it has logged.
+    pub said: String,
+}
 
 /// A process, and what it has said so far.
 #[derive(Debug)]
@@ -70,32 +81,44 @@ impl Process {
 
     /// What it still lacks; none when it is ready.
     pub(crate) async fn missing(&self) -> Option<String> {
-        let Some(address) = self.address_now("health and metrics are served") else {
-            return Some(format!("it has not said where its health is told: {}", self.said()));
-        };
-        match crate::api::http().get(format!("http://{address}/readyz")).send().await {
-            Ok(reply) if reply.status().is_success() => None,
-            Ok(reply) => Some(reply.text().await.unwrap_or_default()),
+        match self.get("/readyz").await {
+            Ok((StatusCode::OK, _)) => None,
+            Ok((_, missing)) => Some(missing),
             Err(error) => Some(error.to_string()),
         }
     }
 
     /// Its metrics.
     pub(crate) async fn scrape(&self) -> Option<String> {
-        let address = self.address_now("health and metrics are served")?;
-        crate::api::http().get(format!("http://{address}/metrics")).send().await.ok()?.text().await.ok()
+        self.get("/metrics").await.ok().map(|(_, text)| text)
+    }
+
+    /// What it answers where health and metrics are served.
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<(StatusCode, String)> {
+        let address = self.address_now("health and metrics are served");
+        let address =
+            address.with_context(|| format!("it has not said where its health is told: {}", self.said()))?;
+        let reply = crate::api::http().get(format!("http://{address}{path}")).send().await?;
+        Ok((reply.status(), reply.text().await?))
     }
 
     /// SIGTERM; fails the test unless it ends with 0 in time.
-    pub(crate) async fn stop(mut self, limit: Duration) {
+    pub(crate) async fn stop(self, limit: Duration) {
         self.signal("TERM").await;
         let name = self.service.name();
+        let Ended { code, said } = self.ended(limit).await;
+        assert_eq!(code, Some(0), "the {name}: {said}");
+    }
+
+    /// Waits for its end, which must come in time and without a panic.
+    pub(crate) async fn ended(mut self, limit: Duration) -> Ended {
+        let name = self.service.name();
         let ended = tokio::time::timeout(limit, self.child.wait()).await;
-        let ended = ended.unwrap_or_else(|_| panic!("the {name} does not stop: {}", self.said()));
-        let _ = self.listening.await;
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
-        assert_eq!(ended.ok().and_then(|status: ExitStatus| status.code()), Some(0), "the {name}: {said}");
+        let ended = ended.unwrap_or_else(|_| panic!("the {name} does not end: {}", self.said()));
+        let _ = (&mut self.listening).await;
+        let said = self.said();
         assert!(!said.contains("panicked at"), "the {name}: {said}");
+        Ended { code: ended.expect("it is ours").code(), said }
     }
 
     /// SIGKILL.
@@ -105,13 +128,17 @@ impl Process {
         assert!(!said.contains("panicked at"), "the {}: {said}", self.service.name());
     }
 
-    /// Sends a signal, by the shell's own `kill`, since this program has no unsafe code.
-    async fn signal(&self, signal: &str) {
-        let pid = self
-            .child
-            .id()
-            .unwrap_or_else(|| panic!("the {} has ended: {}", self.service.name(), self.said()));
-        let kill = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().await;
-        assert!(kill.is_ok_and(|status| status.success()), "kill -{signal} {pid}");
+    /// Sends a signal, such as `TERM`.
+    pub(crate) async fn signal(&self, signal: &str) {
+        let pid = self.child.id();
+        let pid = pid.unwrap_or_else(|| panic!("the {} has ended: {}", self.service.name(), self.said()));
+        kill(signal, &pid.to_string()).await;
     }
+}
+
+/// Sends a signal to a process, or to a group of them (`-<id>`), by the shell's own `kill`, since this program has
+/// no unsafe code.
+pub async fn kill(signal: &str, whom: &str) {
+    let kill = Command::new("sh").args(["-c", &format!("kill -s {signal} -- {whom}")]).status().await;
+    assert!(kill.is_ok_and(|status| status.success()), "kill -s {signal} -- {whom}");
 }

@@ -14,17 +14,20 @@ impl Client {
     /// says that the body is chunked.
     pub async fn raw(&self, request: &str) -> Reply {
         let (head, body) = request.split_once("\n\n").unwrap_or((request.trim_end(), ""));
+        self.raw_bytes(head, body.as_bytes()).await
+    }
+
+    /// The same with a body that may be any bytes.
+    pub async fn raw_bytes(&self, head: &str, body: &[u8]) -> Reply {
         let host = self.base().trim_start_matches("http://");
-        let mut bytes = format!("{}\r\nHost: {host}\r\nConnection: close\r\n", head.replace('\n', "\r\n"));
-        if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-            bytes.push_str(&format!("\r\n{}", chunks(body)));
-        } else if body.is_empty() {
-            bytes.push_str("\r\n");
-        } else {
-            bytes.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+        let mut start = format!("{}\r\nHost: {host}\r\nConnection: close\r\n", head.replace('\n', "\r\n"));
+        let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        if !is_chunked && !body.is_empty() {
+            start.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
+        let body = if is_chunked { chunks(body) } else { body.to_owned() };
         let mut stream = TcpStream::connect(host).await.expect("the API listens");
-        stream.write_all(bytes.as_bytes()).await.expect("the API reads");
+        stream.write_all(&[start.as_bytes(), b"\r\n", &body].concat()).await.expect("the API reads");
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.expect("the API answers");
         read(&answer, head.lines().next().unwrap_or_default())
@@ -32,11 +35,15 @@ impl Client {
 }
 
 /// A body in two chunks.
-fn chunks(body: &str) -> String {
-    let (one, two) = body.split_at(body.floor_char_boundary(body.len() / 2));
-    let chunk =
-        |text: &str| if text.is_empty() { String::new() } else { format!("{:x}\r\n{text}\r\n", text.len()) };
-    format!("{}{}0\r\n\r\n", chunk(one), chunk(two))
+fn chunks(body: &[u8]) -> Vec<u8> {
+    let (one, two) = body.split_at(body.len() / 2);
+    let mut chunks = Vec::with_capacity(body.len() + 32);
+    for chunk in [one, two].into_iter().filter(|chunk| !chunk.is_empty()) {
+        chunks.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+        chunks.extend([chunk, b"\r\n"].concat());
+    }
+    chunks.extend(b"0\r\n\r\n");
+    chunks
 }
 
 fn read(answer: &[u8], asked: &str) -> Reply {

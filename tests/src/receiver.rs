@@ -74,6 +74,8 @@ pub struct Answer {
     headers: Vec<(String, String)>,
     body: Bytes,
     after: Duration,
+    /// Not before this is true.
+    when: Option<watch::Receiver<bool>>,
     manner: Manner,
 }
 
@@ -94,7 +96,7 @@ impl Answer {
     #[must_use]
     pub fn status(status: u16) -> Self {
         let (headers, body) = (Vec::new(), Bytes::new());
-        Self { status, headers, body, after: Duration::ZERO, manner: Manner::Whole }
+        Self { status, headers, body, after: Duration::ZERO, when: None, manner: Manner::Whole }
     }
 
     /// With a header more.
@@ -115,6 +117,13 @@ impl Answer {
     #[must_use]
     pub fn after(mut self, time: Duration) -> Self {
         self.after = time;
+        self
+    }
+
+    /// When the test says so, by making this true.
+    #[must_use]
+    pub fn when(mut self, said: &watch::Sender<bool>) -> Self {
+        self.when = Some(said.subscribe());
         self
     }
 
@@ -265,6 +274,10 @@ async fn serve(stream: TcpStream, connection: usize, shared: Arc<Shared>) -> std
         };
         shared.count.send_modify(|count| *count += 1);
         tokio::time::sleep(answer.after).await;
+        if let Some(said) = &answer.when {
+            // The error means that the test is over.
+            let _ = said.clone().wait_for(|said| *said).await;
+        }
         match &answer.manner {
             Manner::Whole => {}
             Manner::BreakOff => return Ok(()),

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::process::Process;
 
 /// Longer than any request that a test makes hang.
-const STOP_WITHIN: Duration = Duration::from_secs(40);
+pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(40);
 
 /// The four services, in the order of the flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -45,39 +45,44 @@ pub fn shared() -> &'static Servers {
 /// Servers of one test's own, in a directory of their own, gone when they are dropped.
 #[derive(Debug)]
 pub struct OwnServers {
-    script: PathBuf,
     run_dir: PathBuf,
     /// Where they are.
     pub servers: Servers,
+    /// The port of the broker's metrics, where they were asked for.
+    metrics_port: String,
 }
 
 impl OwnServers {
-    /// Starts them on free ports.
-    pub async fn start() -> Self {
-        let environment = Environment::of_process();
-        let script = environment.text("CUEWIRE_TEST_SERVERS").map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/servers"),
-            PathBuf::from,
-        );
-        assert!(script.is_file(), "{} is not there; CUEWIRE_TEST_SERVERS may name it", script.display());
-        let run_dir = std::env::temp_dir().join(format!("cuewire-tests-{}", uuid::Uuid::new_v4().simple()));
+    /// Starts them on free ports, with what else the script is to be told.
+    pub async fn start(options: &[(&str, &str)]) -> Self {
         let nowhere: Url = "none:".parse().unwrap();
         let servers = Servers { amqp: nowhere.clone(), database: nowhere, management: None };
-        let mut own = Self { script, run_dir, servers };
-        own.command(&["ports", "random"]).await;
+        let mut own = Self { run_dir: new_run_dir(), servers, metrics_port: String::new() };
+        // It remembers what it was told first.
+        own.run(&["ports", "random"], options).await;
         own.command(&["start"]).await;
         let file = std::fs::read_to_string(own.run_dir.join("servers.env")).unwrap();
-        let url = |name: &str| -> Url {
-            let line = file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            line.unwrap().parse().unwrap()
-        };
+        let value =
+            |name: &str| file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap();
+        let url = |name: &str| -> Url { value(name).parse().unwrap() };
+        own.metrics_port = value("CUEWIRE_PROMETHEUS_PORT").to_owned();
         own.servers = Servers { amqp: url("AMQP_URL"), database: url("DATABASE_URL"), management: None };
         own
     }
 
+    /// Where the broker tells its metrics.
+    #[must_use]
+    pub fn metrics_address(&self) -> String {
+        format!("127.0.0.1:{}", self.metrics_port)
+    }
+
     /// Runs a command of the servers' script: `["kill", "rabbitmq"]`, `["restart", "postgres"]`.
     pub async fn command(&self, arguments: &[&str]) {
-        let output = self.script(arguments).await;
+        self.run(arguments, &[]).await;
+    }
+
+    async fn run(&self, arguments: &[&str], options: &[(&str, &str)]) {
+        let output = self.script(arguments, options).await;
         assert!(
             output.status.success(),
             "deploy/local/servers {arguments:?} failed: {}",
@@ -85,28 +90,58 @@ impl OwnServers {
         );
     }
 
-    async fn script(&self, arguments: &[&str]) -> std::process::Output {
-        // Its own environment: ports or a directory that this process was given are not meant.
-        let mut command = Command::new(&self.script);
-        for name in ["AMQP", "POSTGRES", "EPMD", "DIST", "MANAGEMENT", "PROMETHEUS"] {
-            command.env_remove(format!("CUEWIRE_{name}_PORT"));
-        }
-        for name in ["AMQP_URL", "DATABASE_URL", "CUEWIRE_NODE", "RABBITMQ_PASSWORD", "POSTGRES_PASSWORD"] {
-            command.env_remove(name);
-        }
-        command.args(arguments).env("RUN_DIR", &self.run_dir).kill_on_drop(false);
+    async fn script(&self, arguments: &[&str], options: &[(&str, &str)]) -> std::process::Output {
+        let mut command = script("servers", &self.run_dir);
+        command.args(arguments).envs(options.iter().copied());
         command.output().await.expect("the servers' script can be run")
     }
 
     /// Stops them and removes all they have written.
     pub async fn destroy(&self) {
-        let output = self.script(&["destroy"]).await;
+        let output = self.script(&["destroy"], &[]).await;
         if output.status.success() {
             let _ = std::fs::remove_dir_all(&self.run_dir);
         } else {
             eprintln!("{} is left: {}", self.run_dir.display(), String::from_utf8_lossy(&output.stderr));
         }
     }
+}
+
+/// A script of `deploy/local`, to work in this directory. Its environment is its own: ports that this process was
+/// given are not meant.
+#[must_use]
+pub fn script(name: &str, run_dir: &Path) -> Command {
+    let environment = Environment::of_process();
+    let script = root().join("deploy/local").join(name);
+    assert!(
+        script.is_file(),
+        "{} is not there; CUEWIRE_TEST_ROOT says where this project is",
+        script.display()
+    );
+    let mut command = Command::new(script);
+    command.env_clear().env("RUN_DIR", run_dir);
+    for name in ["PATH", "HOME"] {
+        command.envs(environment.text(name).map(|value| (name, value)));
+    }
+    command
+}
+
+/// Where this project is.
+#[must_use]
+pub fn root() -> PathBuf {
+    let environment = Environment::of_process();
+    let built_in =
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("it was built there");
+    environment.text("CUEWIRE_TEST_ROOT").map_or_else(built_in, PathBuf::from)
+}
+
+/// A directory for servers, or a stack, of one test's own; not there yet. `make test` says where such are, so that
+/// it can end what is left in them when it is interrupted.
+#[must_use]
+pub fn new_run_dir() -> PathBuf {
+    let environment = Environment::of_process();
+    let above = environment.text("CUEWIRE_TEST_RUN_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    above.join(format!("cuewire-tests-{}", uuid::Uuid::new_v4().simple()))
 }
 
 /// The binary of that name: beside this test's own executable, unless `CUEWIRE_TEST_BIN_DIR` says where.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cuewire::config::{Common, Environment};
 use futures_util::FutureExt;
+use reqwest::StatusCode;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, OnceCell};
@@ -17,9 +18,9 @@ use crate::management::{Management, Permissions};
 use crate::organization::Organization;
 use crate::panics;
 use crate::place::{Place, Schema};
-use crate::process::Process;
+use crate::process::{Ended, Process};
 use crate::proxy::Proxy;
-use crate::running::{Running, Service, Task};
+use crate::running::{Running, STOP_WITHIN, Service, Task};
 use crate::servers::OwnServers;
 use crate::wait::{until, within};
 
@@ -34,10 +35,13 @@ pub struct Setup {
     variables: Vec<(String, String)>,
     processes: bool,
     own_servers: bool,
+    broker_metrics: bool,
     empty_database: bool,
     proxies: bool,
     /// What the services' broker user may do; none: everything.
     permissions: Option<Permissions>,
+    /// Broker users of some services' own.
+    broker_users: Vec<(Service, Permissions)>,
 }
 
 impl Default for Setup {
@@ -47,9 +51,11 @@ impl Default for Setup {
             variables: Vec::new(),
             processes: false,
             own_servers: false,
+            broker_metrics: false,
             empty_database: false,
             proxies: false,
             permissions: None,
+            broker_users: Vec::new(),
         }
     }
 }
@@ -66,6 +72,13 @@ impl Setup {
     pub fn own_servers(mut self) -> Self {
         self.own_servers = true;
         self
+    }
+
+    /// On servers of its own, with the broker's metrics.
+    #[must_use]
+    pub fn broker_metrics(mut self) -> Self {
+        self.broker_metrics = true;
+        self.own_servers()
     }
 
     /// On a database without a schema: the first services to start make it.
@@ -86,6 +99,13 @@ impl Setup {
     #[must_use]
     pub fn permissions(mut self, permissions: Permissions) -> Self {
         self.permissions = Some(permissions);
+        self
+    }
+
+    /// One service with a broker user of its own, who may do this and no more.
+    #[must_use]
+    pub fn broker_user(mut self, service: Service, permissions: Permissions) -> Self {
+        self.broker_users.push((service, permissions));
         self
     }
 
@@ -160,6 +180,8 @@ pub struct System {
     /// The services' broker user's.
     services_amqp_url: String,
     proxies: Option<Proxies>,
+    /// Those of the services that have a broker user of their own.
+    own_amqp_urls: Vec<(Service, String)>,
     running: Mutex<Vec<Running>>,
     api: std::sync::Mutex<String>,
     amqp: OnceCell<Amqp>,
@@ -168,8 +190,9 @@ pub struct System {
 
 impl System {
     async fn new(setup: Setup) -> Self {
+        let options: &[_] = if setup.broker_metrics { &[("CUEWIRE_PROMETHEUS_PORT", "any")] } else { &[] };
         let place = match (setup.own_servers, setup.empty_database) {
-            (true, _) => Place::own().await,
+            (true, _) => Place::own(options).await,
             (false, true) => Place::shared(Schema::None).await,
             (false, false) => Place::shared(Schema::Migrated).await,
         };
@@ -184,9 +207,13 @@ impl System {
                 database: Proxy::before(&place.database_url).await,
             }),
         };
+        let mut own_amqp_urls = Vec::new();
+        for (service, permissions) in &setup.broker_users {
+            own_amqp_urls.push((*service, place.amqp_user(service.name(), *permissions).await));
+        }
         let (running, api) = (Mutex::default(), std::sync::Mutex::default());
         let (amqp, database) = (OnceCell::new(), OnceCell::new());
-        Self { setup, place, services_amqp_url, proxies, running, api, amqp, database }
+        Self { setup, place, services_amqp_url, own_amqp_urls, proxies, running, api, amqp, database }
     }
 
     async fn start_all(&self) {
@@ -206,7 +233,9 @@ impl System {
 
     /// Starts a replica more.
     pub async fn start_unready(&self, service: Service) {
-        let variables = self.environment();
+        let mut variables = self.environment();
+        let own = self.own_amqp_urls.iter().filter(|(of, _)| *of == service);
+        variables.extend(own.map(|(_, url)| ("AMQP_URL".to_owned(), url.clone())));
         let running = if self.setup.processes {
             let process = Process::start(service, &variables);
             if service == Service::Api {
@@ -285,6 +314,30 @@ impl System {
         None
     }
 
+    /// What a replica of the service, a process, answers where its health is told: the status and the text.
+    pub async fn health(&self, service: Service, path: &str) -> (StatusCode, String) {
+        let running = self.running.lock().await;
+        for running in running.iter().filter(|it| it.service() == service) {
+            if let Running::Process(process) = running {
+                return process.get(path).await.unwrap();
+            }
+        }
+        panic!("no {} runs as a process", service.name());
+    }
+
+    /// Where the first process of a service tells its health and its metrics.
+    pub async fn health_address(&self, service: Service) -> String {
+        for running in self.running.lock().await.iter() {
+            match running {
+                Running::Process(process) if process.service == service => {
+                    return process.address("health and metrics are served").await;
+                }
+                _ => {}
+            }
+        }
+        panic!("no {} runs as a process", service.name());
+    }
+
     /// What the processes of a service have logged so far, by lines.
     pub async fn said(&self, service: Service) -> Vec<String> {
         let mut said = Vec::new();
@@ -309,6 +362,23 @@ impl System {
         self.take(service).await.stop().await;
     }
 
+    /// Sends a signal, such as `TERM`, to one replica, which is a process.
+    pub async fn signal(&self, service: Service, signal: &str) {
+        let running = self.running.lock().await;
+        match running.iter().find(|it| it.service() == service) {
+            Some(Running::Process(process)) => process.signal(signal).await,
+            _ => panic!("no {} runs as a process", service.name()),
+        }
+    }
+
+    /// Waits until one replica, which is a process, has ended of itself or by a signal.
+    pub async fn ended(&self, service: Service) -> Ended {
+        match self.take(service).await {
+            Running::Process(process) => process.ended(STOP_WITHIN).await,
+            Running::Task(_) => panic!("the {} is no process", service.name()),
+        }
+    }
+
     async fn take(&self, service: Service) -> Running {
         let mut running = self.running.lock().await;
         let at = running.iter().position(|running| running.service() == service);
@@ -326,6 +396,11 @@ impl System {
             one.stop().await;
             stopped += 1;
         }
+    }
+
+    /// Whether a replica of the service runs.
+    pub(crate) async fn runs(&self, service: Service) -> bool {
+        self.running.lock().await.iter().any(|running| running.service() == service)
     }
 
     /// A metric, summed over the replicas of a service and all labels.
@@ -401,6 +476,18 @@ impl System {
         self.place.amqp_user(name, permissions).await
     }
 
+    /// Runs `api topology apply` as the broker's administrator.
+    pub async fn apply_topology(&self) {
+        let mut apply = tokio::process::Command::new(crate::servers::binary("api"));
+        apply
+            .args(["topology", "apply"])
+            .env_clear()
+            .envs(self.environment())
+            .env("AMQP_URL", self.amqp_url());
+        let output = apply.output().await.expect("the api's command can be run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// The URL of the broker's administrator.
     pub fn amqp_url(&self) -> &str {
         &self.place.amqp_url
@@ -432,7 +519,7 @@ impl System {
     }
 
     /// Another connection to the database: the first may have been lost to a fault.
-    pub(crate) async fn fresh_database(&self) -> tokio_postgres::Client {
+    pub async fn fresh_database(&self) -> tokio_postgres::Client {
         let connected = tokio_postgres::connect(&self.place.database_url, NoTls).await;
         let (client, connection) = connected.expect("the database is there");
         tokio::spawn(connection);

@@ -114,8 +114,16 @@ impl Credentials {
     }
 
     /// A key with its id.
-    pub(crate) fn of_pair(id: &str, key: &[u8]) -> Option<Self> {
-        Some(Self { id: Some(id.parse().ok()?), ..Self::of_key(key) })
+    pub(crate) fn of_pair(id: &[u8], key: &[u8]) -> Option<Self> {
+        let id = std::str::from_utf8(id).ok()?.trim().parse().ok()?;
+        Some(Self { id: Some(id), ..Self::of_key(key.trim_ascii()) })
+    }
+
+    /// What both say together, if they are of one and the same key.
+    pub(crate) fn and(self, other: Self) -> Option<Self> {
+        let same_id = self.id.zip(other.id).is_none_or(|(one, other)| one == other);
+        let same_key = bool::from(self.key_sha256.ct_eq(&other.key_sha256));
+        (same_id && same_key).then_some(Self { id: self.id.or(other.id), ..self })
     }
 
     /// The bearer key.

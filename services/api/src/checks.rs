@@ -38,6 +38,13 @@ impl Checks {
         }
     }
 
+    /// Notes that a field is missing, if it is.
+    pub(crate) fn require<T>(&mut self, field: &str, value: Option<&T>) {
+        if value.is_none() {
+            self.refuse(field, "is missing");
+        }
+    }
+
     /// Notes a fault.
     pub(crate) fn refuse(&mut self, field: &str, detail: impl Into<String>) {
         self.0.push(FieldError::new(field, detail));

@@ -1,7 +1,9 @@
-//! HTTP connections: accepted, bounded in the time that a request's head may take, and ended without cutting a
-//! request off.
+//! HTTP connections: accepted, bounded in the time that a request's head and an answer's way to its reader may
+//! take, and ended without cutting a request off.
 //!
 //! HTTP/1.1, as balancers and TLS terminators speak to what is behind them.
+
+mod impatient;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,6 +20,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+
+use self::impatient::Impatient;
 
 /// From a connection's begin, or the answer before, to the end of the next request's head. It also ends
 /// connections that are kept without being used: later than balancers do, for most of which that is a minute,
@@ -68,7 +72,7 @@ async fn attend(stream: TcpStream, router: Router, shutdown: Shutdown) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Impatient::new(stream)), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -89,11 +93,16 @@ async fn attend(stream: TcpStream, router: Router, shutdown: Shutdown) {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use axum::body::{Body, Bytes};
     use axum::routing::get;
+    use futures_util::stream;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
-    use tokio::sync::mpsc;
+    use tokio::sync::{mpsc, oneshot};
 
+    use super::impatient::TAKE_WITHIN;
     use super::*;
 
     const WHOLE: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -129,6 +138,29 @@ mod tests {
         }
         let text = rest(sent(address, WHOLE).await).await;
         assert!(text.ends_with("answer"), "a connection that is kept unused ends too: {text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_reads_ends_with_its_connection() {
+        let (bodies, mut made) = mpsc::channel(1);
+        // Without an end, so that no system has a buffer for all of it.
+        let endless = move || async move {
+            let (held, gone) = oneshot::channel::<()>();
+            bodies.send(gone).await.unwrap();
+            let chunks = stream::repeat_with(move || {
+                let _held = &held;
+                Ok::<_, Infallible>(Bytes::from_static(&[0; 64 * 1024]))
+            });
+            Body::from_stream(chunks)
+        };
+        let (address, ..) = served(Router::new().route("/", get(endless))).await;
+        let before = tokio::time::Instant::now();
+        let unread = sent(address, WHOLE).await;
+        let gone = made.recv().await.unwrap();
+        let ended = tokio::time::timeout(TAKE_WITHIN * 2, gone).await;
+        assert!(ended.is_ok_and(|held| held.is_err()), "the answer is still held");
+        assert!(before.elapsed() >= TAKE_WITHIN, "{:?}", before.elapsed());
+        drop(unread);
     }
 
     #[tokio::test]

@@ -1,25 +1,29 @@
 //! The management APIs of other platforms, over the ordinary webhooks: one file a platform.
 //!
-//! A dialect is routes under `/platforms/<name>`, the form in which its clients show a key, and the envelope of
-//! its errors; who may do what, what a webhook may be and what is recorded of it are the native API's. Its
-//! handlers fail with a [`Problem`] like all others, which is put into the envelope on the way out; so the
-//! envelope is also that of an unknown path, a body that is too large or not JSON, and a database that is away.
+//! A dialect is routes under `/platforms/<name>`, the forms in which its clients show a key ([`keys`]), and the
+//! envelope of its errors ([`failure`]); who may do what, what a webhook may be and what is recorded of it are the
+//! native API's. Its handlers fail with a [`Problem`] like all others, which is put into the envelope on the way
+//! out; so the envelope is also that of an unknown path, a body that is too large or not JSON, and a database that
+//! is away.
+//!
+//! A dialect shows what it has words for, and what is sent back to it as it was shown is no change.
 //!
 //! The same resource answers with a slash at the end of its path and without one, without a redirect.
 
 mod aioz;
 mod exact_types;
-mod failures;
+mod failure;
 mod iconik;
+mod keys;
 mod kinds;
+mod last_failures;
 mod millicast;
 mod omegastream;
 mod quortex;
 mod selection;
 
-use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri};
+use axum::http::{HeaderMap, Uri, uri};
 use axum::middleware::{from_fn, map_response};
 use axum::response::Response;
 use axum::{Router, middleware::Next};
@@ -32,10 +36,12 @@ use time::{OffsetDateTime, UtcOffset};
 use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 
+use self::failure::Failures;
+use self::keys::Shown;
 use crate::Api;
 use crate::auth::Credentials;
 use crate::error::Problem;
-use crate::server;
+use crate::{openapi, server, webhooks};
 
 /// Where the dialects are mounted.
 const MOUNT: &str = "/platforms/";
@@ -46,10 +52,12 @@ struct Dialect {
     name: &'static str,
     /// Its routes, without a slash at the end.
     routes: fn() -> OpenApiRouter<Api>,
+    /// How its clients show a key: each of these ways is enough, of which all parts are needed.
+    keys: &'static [&'static [Shown]],
     /// The key that a request shows.
     credentials: fn(&Api, &HeaderMap) -> Option<Credentials>,
-    /// An error's status and body.
-    envelope: fn(&Problem) -> (StatusCode, Value),
+    /// How it says that a request failed.
+    failures: Failures,
 }
 
 const ALL: [Dialect; 5] =
@@ -60,48 +68,33 @@ pub(crate) fn mount(api: &Api, document: Document) -> (Router<Api>, Document) {
     ALL.into_iter().fold((Router::new(), document), |(router, document), dialect| {
         let path = format!("{MOUNT}{}", dialect.name);
         let (routes, described) = (dialect.routes)().split_for_parts();
-        let routes = server::surrounded(api, routes);
-        (router.nest(&path, dialect.translated(api, routes)), document.nest(path, described))
+        let document = document.nest(path.as_str(), dialect.described(described));
+        let routes = server::surrounded(api, routes, "the platform has no such route");
+        (router.nest(&path, dialect.translated(api, routes)), document)
     })
 }
 
 impl Dialect {
     /// Keys are read and errors are told in the platform's form.
     fn translated(self, api: &Api, routes: Router<Api>) -> Router<Api> {
-        let Self { credentials, envelope, .. } = self;
+        let Self { credentials, failures, .. } = self;
         let api = api.clone();
         let show = move |mut request: Request, next: Next| {
             let shown = credentials(&api, request.headers());
             request.extensions_mut().insert(shown);
             next.run(request)
         };
-        let enclose = move |response: Response| async move { enclosed(envelope, response) };
+        let enclose = move |response: Response| async move { failures.enclosed(response) };
         routes.layer(from_fn(show)).layer(map_response(enclose))
     }
-}
 
-/// An error in its envelope; any other answer as it is.
-fn enclosed(envelope: fn(&Problem) -> (StatusCode, Value), mut response: Response) -> Response {
-    let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
-    let (status, body) = envelope(&problem);
-    *response.status_mut() = status;
-    response.headers_mut().remove(header::CONTENT_LENGTH);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.map(|_| Body::from(body.to_string()))
-}
-
-/// The problem with the platform's names for the fields of a webhook.
-fn in_words_of(names: &[(&str, &str)], problem: &Problem) -> Problem {
-    if problem.errors.is_empty() {
-        return problem.clone();
+    /// The document says the same.
+    fn described(&self, mut document: Document) -> Document {
+        let failure = self.failures.described(&mut document);
+        openapi::complete(&mut document, &failure);
+        keys::describe(&mut document, self.name, self.keys);
+        document
     }
-    let mut errors = problem.errors.clone();
-    for error in &mut errors {
-        if let Some((_, own)) = names.iter().find(|(native, _)| *native == error.field) {
-            error.field = (*own).to_owned();
-        }
-    }
-    Problem::invalid(errors)
 }
 
 /// The request without the slash at the end of its path, where that is a dialect's.
@@ -121,6 +114,11 @@ pub(crate) fn without_last_slash(mut request: Request) -> Request {
         *request.uri_mut() = uri;
     }
     request
+}
+
+/// The one view of a list of one webhook.
+fn only<T>(views: Vec<T>) -> Result<T, Problem> {
+    views.into_iter().next().ok_or_else(webhooks::none)
 }
 
 /// What platforms call the caller's organization: its name upstream where it has one, else its id.
@@ -149,7 +147,7 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::E
         "" => Ok(None),
         "true" | "1" => Ok(Some(true)),
         "false" | "0" => Ok(Some(false)),
-        _ => Err(serde::de::Error::custom(format!("{value} is neither true nor false"))),
+        _ => Err(serde::de::Error::custom(format!("is {value}, and must be true or false"))),
     }
 }
 
@@ -161,6 +159,6 @@ fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::E
         _ => text
             .parse()
             .map(Some)
-            .map_err(|_| serde::de::Error::custom(format!("{text:?} is no whole number"))),
+            .map_err(|_| serde::de::Error::custom(format!("is {text:?}, and must be a whole number"))),
     }
 }

@@ -110,7 +110,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         let query = axum::extract::Query::from_request_parts(parts, state).await;
         query
             .map(|axum::extract::Query(query)| Self(query))
-            .map_err(|rejection| Problem::unreadable(format!("the query: {}", source_of(&rejection))))
+            .map_err(|rejection| unread_query(&source_of(&rejection)))
+    }
+}
+
+/// Why a query cannot be read: by its parameter, which stands before the reason, where that is one's fault.
+fn unread_query(reason: &str) -> Problem {
+    let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    match reason.split_once(": ").filter(|(name, _)| is_name(name)) {
+        Some((name, reason)) => {
+            let error = FieldError::new(name, in_json_words(reason));
+            Problem::of_fields(StatusCode::BAD_REQUEST, vec![error], 0)
+        }
+        None => Problem::unreadable(format!("the query: {reason}")),
     }
 }
 
@@ -137,7 +149,10 @@ pub(crate) fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> 
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Err(Problem::invalid_field("body", "is an array, and must be an object"));
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    // What is passed over would not be looked at, in a field that nobody knows.
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Problem::unreadable(format!("the body is not valid JSON: {error}")))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
@@ -168,8 +183,12 @@ fn field_error(path: &str, error: &serde_json::Error) -> FieldError {
     FieldError::new(field, in_json_words(reason))
 }
 
-/// What serde says of a value that is of the wrong type, in the words of JSON: its own are those of the code.
+/// What serde says of a value that is of the wrong type, in the words of JSON: its own are those of the code. What
+/// our own code says stands to be read after the field's name.
 fn in_json_words(reason: &str) -> String {
+    if reason.starts_with("is ") {
+        return reason.to_owned();
+    }
     let told = reason.strip_prefix("invalid type: ").or_else(|| reason.strip_prefix("invalid value: "));
     let Some((found, expected)) = told.and_then(|told| told.rsplit_once(", expected ")) else {
         return format!("cannot be read: {reason}");
@@ -229,6 +248,9 @@ mod tests {
         list: Vec<u32>,
     }
 
+    #[derive(Debug, Deserialize)]
+    struct Tolerant {}
+
     #[test]
     fn what_does_not_fit_is_named() {
         for (body, field, detail) in [
@@ -253,5 +275,21 @@ mod tests {
             assert_eq!(error, Err(FieldError::new(field, detail)), "{body}");
         }
         assert!(read_json::<Sample>(br#"["name", []]"#).is_err());
+    }
+
+    #[test]
+    fn a_parameter_of_the_query_that_does_not_fit_is_named() {
+        let said = |reason| (unread_query(reason).status.as_u16(), unread_query(reason).detail);
+        let own = "limit: is \"x\", and must be a whole number";
+        assert_eq!(said(own), (400, "`limit` is \"x\", and must be a whole number".to_owned()));
+        let serdes = "sort_by: unknown variant `url`, expected `name`";
+        let expected = "`sort_by` cannot be read: unknown variant `url`, expected `name`";
+        assert_eq!(said(serdes), (400, expected.to_owned()));
+        assert_eq!(said("duplicate field `page`"), (400, "the query: duplicate field `page`".to_owned()));
+    }
+
+    #[test]
+    fn what_is_no_utf8_is_no_json_wherever_it_stands() {
+        assert_eq!(read_json::<Tolerant>(b"{\"a\":\"\xff\"}").unwrap_err().status, StatusCode::BAD_REQUEST);
     }
 }

@@ -22,6 +22,7 @@ mod routes;
 mod samples;
 mod schemas;
 mod server;
+mod turns;
 mod webhooks;
 
 use std::ops::Deref;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use cuewire::amqp::Publisher;
 use cuewire::db::Database;
-use cuewire::db::changes::Changes;
+use cuewire::db::changes::{Changes, Watched};
 use cuewire::guard::Guard;
 use cuewire::service::Context;
 use cuewire::shutdown::Shutdown;
@@ -42,9 +43,10 @@ use crate::auth::Keys;
 use crate::call::Calls;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::routes::ingest::{Limits, Room};
+use crate::routes::ingest::{Limits, LongWork, Room};
 use crate::routes::stream::Listeners;
 use crate::schemas::Schemas;
+use crate::turns::Turns;
 
 /// What handlers work with. Clones share it.
 #[derive(Clone)]
@@ -62,9 +64,12 @@ pub(crate) struct Parts {
     vault: Vault,
     metrics: Metrics,
     listeners: Listeners,
+    /// At reading the contents of many events.
+    log_turns: Turns,
     /// For the bodies of events.
     ingest_room: Room,
     ingest_limits: Limits,
+    ingest_work: LongWork,
     shutdown: Shutdown,
 }
 
@@ -103,14 +108,16 @@ pub async fn serve(context: Context, config: Config, listener: TcpListener) -> a
         guard: config.guard,
         vault: common.vault,
         listeners: Listeners::default(),
+        log_turns: Turns::default(),
         ingest_room: Room::default(),
         ingest_limits: Limits::new(config.ingest_limit_per_second),
+        ingest_work: LongWork::default(),
         shutdown: shutdown.clone(),
         metrics,
         database,
     }));
     health.is_complete();
-    let changes = api.database.watch_changes(shutdown.clone());
+    let changes = api.database.watch_changes(Watched::Configuration, shutdown.clone());
     let following = shutdown.spawn_vital("watch over keys and schemas", follow(api.clone(), changes));
     let result = server::serve(listener, api).await;
     following.abort();

@@ -10,6 +10,7 @@ usage: api                    serve the API until SIGTERM
        api migrate            bring the database's schema up to date, and make its partitions
        api topology apply     declare the exchanges and queues, and change the number of the senders' queues
                               to CUEWIRE_SENDER_QUEUES
+       api ready              say whether the one that runs here is ready, and what it lacks
        api --help";
 
 fn main() -> ExitCode {

@@ -3,6 +3,9 @@
 use cuewire::metrics::{BATCH, SECONDS, counter, counters, gauge, histogram, histograms};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
+/// Why the broker did not confirm a message.
+const PUBLISH_FAILURES: [&str; 4] = ["timeout", "lost", "refused", "unroutable"];
+
 /// The api's metrics.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
@@ -35,7 +38,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Registers them all.
     pub(crate) fn new(registry: &Registry) -> Self {
-        Self {
+        let metrics = Self {
             requests: counters(
                 registry,
                 "cuewire_api_requests_total",
@@ -104,6 +107,11 @@ impl Metrics {
                 "Test calls by what became of them",
                 &["result"],
             ),
+        };
+        // At zero from the start, so that the first one shows as an increase.
+        for error in PUBLISH_FAILURES {
+            metrics.publish_failures.with_label_values(&[error]);
         }
+        metrics
     }
 }

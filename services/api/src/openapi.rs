@@ -1,7 +1,10 @@
 //! The OpenAPI document: made from the handlers, and completed here with what all of them have in common.
 
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Required, Response, ResponseBuilder};
+use utoipa::openapi::{
+    Content, ContentBuilder, OpenApi as Document, Ref, RefOr, Required, Response, ResponseBuilder,
+};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -16,13 +19,15 @@ const PROBLEM: &str = "application/problem+json";
     info(
         title = "Cuewire",
         description = "Cuewire delivers events of media platforms to webhooks: signed, retried, accounted for.\n\n\
-            Every request but those for this document carries `Authorization: Bearer <key>`. The operator's key, \
+            Every request but those for this document carries `Authorization: Bearer <key>`, and those of the \
+            platforms' dialects (`/platforms/…`) a key in the platform's own form. The operator's key, \
             from the configuration, manages organizations and their keys, publishes events that name their \
             organization, and has the dead letters that belong to no organization; everything else takes an \
             organization's own key, whose role is `viewer` (reads), `editor` (webhooks, events, redrive) or \
             `admin` (keys and secrets too). Another organization's things are 404.\n\n\
             Lists answer `{\"data\":[…],\"next_cursor\":…}`; a page may be short and still have a next. Errors \
-            are `application/problem+json` (RFC 9457) with a sentence that says what to do.",
+            are `application/problem+json` (RFC 9457) with a sentence that says what to do; a dialect's are in \
+            the platform's own envelope.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(ProblemBody, FieldError)),
@@ -59,33 +64,64 @@ pub(crate) fn router(routes: OpenApiRouter<Api>) -> OpenApiRouter<Api> {
 /// reach the document.
 const OPTIONAL: &str = "May be left out";
 
-/// Gives every operation the errors that every operation may answer, and says which bodies may be left out.
-pub(crate) fn complete(mut document: Document) -> Document {
-    for item in document.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.put, &mut item.delete];
-        for operation in operations.into_iter().flatten() {
-            if let Some(RefOr::T(body)) = &mut operation.request_body
-                && body.description.as_ref().is_some_and(|it| it.starts_with(OPTIONAL))
+/// The errors that every operation may answer.
+const ERRORS: [(&str, &str); 4] = [
+    ("401", "There is no key, or it is not known"),
+    ("403", "The key may not do this"),
+    ("503", "The database or the broker is away: try again after `Retry-After`"),
+    ("default", "An error, with what to do about it"),
+];
+
+/// The body of every error.
+#[derive(Debug, Clone)]
+pub(crate) struct ErrorBody {
+    pub(crate) media_type: &'static str,
+    /// The name of its schema.
+    pub(crate) schema: String,
+}
+
+impl ErrorBody {
+    /// RFC 9457's, as the native routes answer.
+    pub(crate) fn problem() -> Self {
+        Self { media_type: PROBLEM, schema: "Problem".to_owned() }
+    }
+
+    fn content(&self) -> Content {
+        ContentBuilder::new().schema(Some(Ref::from_schema_name(&self.schema))).build()
+    }
+}
+
+/// Gives every operation the errors that every operation may answer and all errors their body, and says which
+/// bodies of requests may be left out.
+pub(crate) fn complete(document: &mut Document, error: &ErrorBody) {
+    for operation in operations(document) {
+        if let Some(RefOr::T(body)) = &mut operation.request_body
+            && body.description.as_ref().is_some_and(|it| it.starts_with(OPTIONAL))
+        {
+            body.required = Some(Required::False);
+        }
+        let responses = &mut operation.responses.responses;
+        for (status, description) in ERRORS {
+            let response = || RefOr::T(ResponseBuilder::new().description(description).build());
+            responses.entry(status.to_owned()).or_insert_with(response);
+        }
+        let is_error = |status: &str| status == "default" || status.starts_with(['4', '5']);
+        for (_, response) in responses.iter_mut().filter(|(status, _)| is_error(status)) {
+            if let RefOr::T(Response { content, .. }) = response
+                && content.is_empty()
             {
-                body.required = Some(Required::False);
-            }
-            for (status, description) in [
-                ("401", "There is no key, or it is not known"),
-                ("403", "The key may not do this"),
-                ("503", "The database or the broker is away: try again after `Retry-After`"),
-                ("default", "An error, with what to do about it"),
-            ] {
-                let problem = || RefOr::T(problem(description));
-                operation.responses.responses.entry(status.to_owned()).or_insert_with(problem);
+                content.insert(error.media_type.to_owned(), RefOr::T(error.content()));
             }
         }
     }
-    document
 }
 
-fn problem(description: &str) -> Response {
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    ResponseBuilder::new().description(description).content(PROBLEM, content).build()
+/// Every operation of the document.
+pub(crate) fn operations(document: &mut Document) -> impl Iterator<Item = &mut Operation> {
+    document.paths.paths.values_mut().flat_map(|item| {
+        let by_method = [&mut item.get, &mut item.post, &mut item.patch, &mut item.put, &mut item.delete];
+        by_method.into_iter().flatten()
+    })
 }
 
 #[cfg(test)]
@@ -94,8 +130,9 @@ mod tests {
 
     #[test]
     fn bodies_that_may_be_left_out_are_not_required_and_all_others_are() {
-        let (_, document) = router(crate::routes::all()).split_for_parts();
-        let document = serde_json::to_value(complete(document)).unwrap();
+        let (_, mut document) = router(crate::routes::all()).split_for_parts();
+        complete(&mut document, &ErrorBody::problem());
+        let document = serde_json::to_value(document).unwrap();
         let mut optional = Vec::new();
         for (path, operations) in document["paths"].as_object().unwrap() {
             for operation in operations.as_object().unwrap().values() {

@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use cuewire::db::changes::Change;
 use cuewire::db::{Database, DbError, until_it_answers};
-use cuewire::event::Event;
 use cuewire::ids::OrganizationId;
-use cuewire::schema::{InForce, Misfit};
+use cuewire::schema::InForce;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -37,11 +36,9 @@ impl Schemas {
         Self { database, known: RwLock::default(), changed: Mutex::default(), news: Notify::new() }
     }
 
-    /// Whether the event of this organization (by its id, or its name in the upstream platform) fits the
-    /// schema of its type.
-    pub(crate) fn check(&self, organization: &str, event: &Event) -> Result<(), Misfit> {
-        let schemas = self.known.read().unwrap_or_else(PoisonError::into_inner).find(organization);
-        schemas.map_or(Ok(()), |schemas| schemas.check(event))
+    /// What this organization (by its id, or its name in the upstream platform) has in force, if anything.
+    pub(crate) fn of(&self, organization: &str) -> Option<Arc<InForce>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).find(organization)
     }
 
     /// Hears of a change, which [`settle`](Self::settle) will read.
@@ -67,6 +64,7 @@ impl Schemas {
     async fn read(&self, change: Change) -> Result<(), DbError> {
         let organizations = match change {
             Change::Organization(id) => vec![id],
+            Change::Breaker(_) => Vec::new(),
             Change::Everything => {
                 let mut all = self.database.organizations_with_schemas().await?;
                 let known = self.known.read().unwrap_or_else(PoisonError::into_inner);

@@ -20,6 +20,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::Api;
 use crate::error::Problem;
 use crate::extract::MAX_BODY_BYTES;
+use crate::openapi::ErrorBody;
 use crate::{connections, dialects, openapi, routes};
 
 /// Until the head of the answer. The slowest are a body of 30 s with its publishing, and a test call of 35 s;
@@ -47,20 +48,21 @@ pub(crate) async fn serve(listener: TcpListener, api: Api) -> anyhow::Result<()>
 }
 
 fn router(api: Api) -> Router {
-    let (native, document) = openapi::router(routes::all()).split_for_parts();
-    let (dialects, document) = dialects::mount(&api, openapi::complete(document));
+    let (native, mut document) = openapi::router(routes::all()).split_for_parts();
+    openapi::complete(&mut document, &ErrorBody::problem());
+    let (dialects, document) = dialects::mount(&api, document);
     let native = native.route("/", get(|| async { Redirect::to("/docs/") })).merge(documentation(document));
-    let router = surrounded(&api, native).merge(dialects).with_state(api);
+    let native = surrounded(&api, native, "there is no such route; /docs lists them");
+    let router = native.merge(dialects).with_state(api);
     // Before a route is looked for: a layer on the router would come after.
     Router::new().fallback_service(MapRequestLayer::new(dialects::without_last_slash).layer(router))
 }
 
-/// What surrounds every request of these routes: limits, time, and an answer whatever happens.
-pub(crate) fn surrounded(api: &Api, routes: Router<Api>) -> Router<Api> {
+/// What surrounds every request of these routes: limits, time, and an answer whatever happens. `no_route` is what
+/// is said of a path that is none of theirs.
+pub(crate) fn surrounded(api: &Api, routes: Router<Api>, no_route: &'static str) -> Router<Api> {
     routes
-        .fallback(|| async {
-            Problem::new(StatusCode::NOT_FOUND, "there is no such route; /docs lists them")
-        })
+        .fallback(move || async move { Problem::new(StatusCode::NOT_FOUND, no_route) })
         .method_not_allowed_fallback(|| async {
             Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,

@@ -99,8 +99,9 @@ impl Api {
         for _ in 0..MAX_TRIES {
             let mut webhook = self.webhook(caller, id).await?;
             let change = edit(&webhook)?.read_change(&self.guard).await?;
+            let failing = change.failing(&webhook);
             change.apply_to(&mut webhook, &self.vault)?;
-            if let Some(webhook) = self.database.save_webhook(&webhook, change.enables()).await? {
+            if let Some(webhook) = self.database.save_webhook(&webhook, failing).await? {
                 tracing::info!(webhook = %webhook.id, by = %caller.key, "a webhook was changed");
                 return Ok(webhook);
             }

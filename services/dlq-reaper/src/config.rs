@@ -13,6 +13,9 @@ const DEFAULT_DEAD_LETTER_RETENTION_DAYS: u16 = 90;
 /// Longer than a rollout, whose crashes may have used up the broker's limit of deliveries.
 const DEFAULT_REDRIVE_AFTER: Duration = Duration::from_secs(10 * 60);
 
+/// A weekend with a holiday, after which somebody has looked.
+const DEFAULT_DISABLE_AFTER: Duration = Duration::from_secs(5 * 24 * 60 * 60);
+
 /// The reaper's configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -23,6 +26,8 @@ pub struct Config {
     /// `CUEWIRE_REDRIVE_AFTER`: after which time a message is sent again that the broker gave up for having
     /// been delivered too often.
     pub redrive_after: Duration,
+    /// `CUEWIRE_DISABLE_FAILING_AFTER`: for how long a webhook must have failed without a success to be disabled.
+    pub disable_after: Duration,
 }
 
 impl Config {
@@ -39,6 +44,7 @@ impl Config {
                 DEFAULT_DEAD_LETTER_RETENTION_DAYS,
                 1..=MAX_RETENTION_DAYS,
             )?,
+            disable_after: environment.duration("CUEWIRE_DISABLE_FAILING_AFTER", DEFAULT_DISABLE_AFTER)?,
             redrive_after: environment.duration("CUEWIRE_REDRIVE_AFTER", DEFAULT_REDRIVE_AFTER)?,
         })
     }

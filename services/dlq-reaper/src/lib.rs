@@ -2,13 +2,17 @@
 //!
 //! - `reap` puts on record what failed for good, was not understood, or matched no binding.
 //! - `redrive` sends again what the broker gave up for having been delivered too often, once.
+//! - `notices` publishes what Cuewire has to say of its own.
+//! - `disabling` disables the webhooks that have failed for days.
 //! - `retention` makes the partitions of the days to come and removes what is old.
 //!
 //! Dead letters come from the router, the senders and the broker itself; the API shows them, deletes them,
 //! and redrives them when asked to. Any number of replicas may run.
 
 mod config;
+mod disabling;
 mod metrics;
+mod notices;
 mod reap;
 mod redrive;
 mod retention;
@@ -36,7 +40,9 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     if context.prepare().await?.is_none() {
         return Ok(());
     }
-    let publisher = Publisher::start(broker.clone(), publishing, shutdown.clone());
+    // What is claimed at the signal to stop is published after it.
+    let finishing = shutdown.later();
+    let publisher = Publisher::start(broker.clone(), publishing, finishing.clone());
     let source = |queue: &str, prefetch| Source { queue: queue.to_owned(), prefetch, number: 0 };
     let sources =
         move |_: &_| vec![source(REAPER_DEAD, DEAD_PREFETCH), source(REAPER_UNROUTED, UNROUTED_PREFETCH)];
@@ -53,9 +59,12 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     // In one task: none of them can end unnoticed while the others go on.
     tokio::join!(
         reaper.reap(&mut consumer),
-        shutdown.run_until_stopped(redrive::keep_redriving(database, &publisher, &metrics)),
+        redrive::keep_redriving(database, &publisher, &metrics, shutdown),
+        notices::keep_publishing(database, &publisher, &metrics, shutdown),
+        shutdown.run_until_stopped(disabling::keep_disabling(database, config.disable_after, &metrics)),
         shutdown.run_until_stopped(retention::keep_calendar(database, &config, &metrics)),
     );
     consumer.close().await;
+    finishing.stop();
     Ok(())
 }

@@ -18,6 +18,9 @@ pub(crate) struct Metrics {
     pub(crate) parked: IntCounter,
     pub(crate) redriven: IntCounter,
     pub(crate) redrive_failures: IntCounter,
+    pub(crate) notices: IntCounter,
+    pub(crate) disabled: IntCounter,
+    pub(crate) open_breakers: IntGauge,
     pub(crate) redrive_lateness: Histogram,
     pub(crate) partition_days_ahead: IntGauge,
     pub(crate) partitions_dropped: IntCounterVec,
@@ -72,6 +75,21 @@ impl Metrics {
                 "cuewire_reaper_redrive_failures_total",
                 "Dead letters that the broker did not take, and that are due again",
             ),
+            notices: counter(
+                registry,
+                "cuewire_reaper_notices_total",
+                "Events of Cuewire's own that were published",
+            ),
+            disabled: counter(
+                registry,
+                "cuewire_reaper_webhooks_disabled_total",
+                "Webhooks disabled because they had failed for days without a success",
+            ),
+            open_breakers: gauge(
+                registry,
+                "cuewire_reaper_open_breakers",
+                "Webhooks whose circuit breaker is open; every replica tells of all",
+            ),
             redrive_lateness: histogram(
                 registry,
                 "cuewire_reaper_redrive_lateness_seconds",
@@ -105,6 +123,9 @@ impl Metrics {
         // At zero from the start, so that the first one shows as an increase.
         for reason in Reason::ALL {
             metrics.dead_letters.with_label_values(&[reason.as_str()]);
+        }
+        for result in ["done", "incomplete", "failed", "elsewhere"] {
+            metrics.retention_runs.with_label_values(&[result]);
         }
         metrics
     }

@@ -25,8 +25,6 @@ const BATCH: Limits = Limits { messages: 128, wait: Duration::from_millis(5) };
 /// One statement's share of bodies. Postgres takes no message over 1 GiB and builds the rows in memory; the
 /// broker may accept messages of 128 MiB, each of which then goes by itself.
 const MAX_STATEMENT_BYTES: usize = 16 * 1024 * 1024;
-/// A commit under way when the service stops is waited for, but not a database that is away.
-const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
 /// Puts dead letters on record.
 pub(crate) struct Reaper {
@@ -112,22 +110,12 @@ impl Reaper {
     /// Records letters in one statement, when the database is there.
     async fn record(&self, letters: &[Burial<'_>]) -> Result<(), Setback> {
         let started = Instant::now();
-        let new = tokio::select! {
-            biased;
-            answer = until_it_answers("dead letters", || self.database.bury(letters)) => {
-                answer.map_err(|error| Setback::Unfit(error.to_string()))?
-            }
-            () = self.patience_ends() => return Err(Setback::Stopping),
-        };
+        let bury = until_it_answers("dead letters", || self.database.bury(letters));
+        let buried = self.shutdown.finish(bury).await.ok_or(Setback::Stopping)?;
+        let new = buried.map_err(|error| Setback::Unfit(error.to_string()))?;
         self.metrics.record_seconds.observe(started.elapsed().as_secs_f64());
         self.tell_of(letters, new);
         Ok(())
-    }
-
-    /// The service stops, and what is under way has had its time: the dead letters go back to their queue.
-    async fn patience_ends(&self) {
-        self.shutdown.stopped().await;
-        tokio::time::sleep(FINISH_WITHIN).await;
     }
 
     async fn park(&self, message: &DeadMessage, reason: &str) -> Result<(), Setback> {

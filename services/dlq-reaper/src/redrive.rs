@@ -8,6 +8,7 @@ use cuewire::amqp::Publisher;
 use cuewire::db::dead_letters::DueRedrive;
 use cuewire::db::{Database, DbError};
 use cuewire::ids::DeadLetterId;
+use cuewire::shutdown::Shutdown;
 use futures_util::future::join_all;
 use time::OffsetDateTime;
 
@@ -20,18 +21,21 @@ const LEASE: Duration = Duration::from_secs(90);
 /// Their bodies are in memory, and a flood of them is spread out.
 const AT_A_TIME: i64 = 100;
 
-/// Sends again what is due, for ever.
-pub(crate) async fn keep_redriving(database: &Database, publisher: &Publisher, metrics: &Metrics) {
-    loop {
-        match redrive_due(database, publisher, metrics).await {
+/// Sends again what is due until the service stops; what is claimed then is sent, and marked.
+pub(crate) async fn keep_redriving(
+    database: &Database,
+    publisher: &Publisher,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) {
+    while !shutdown.is_stopped() {
+        match shutdown.finish(redrive_due(database, publisher, metrics)).await {
             // There may be more.
-            Ok(redriven) if redriven == AT_A_TIME as usize => {}
-            Ok(_) => tokio::time::sleep(LOOK_EVERY).await,
-            Err(error) => {
-                tracing::warn!(%error, "dead letters that are due wait for the database");
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
+            Some(Ok(redriven)) if redriven == AT_A_TIME as usize => continue,
+            Some(Ok(_)) | None => {}
+            Some(Err(error)) => tracing::warn!(%error, "dead letters that are due wait for the database"),
         }
+        shutdown.run_until_stopped(tokio::time::sleep(LOOK_EVERY)).await;
     }
 }
 
@@ -44,31 +48,32 @@ async fn redrive_due(
 ) -> Result<usize, DbError> {
     let due = database.claim_due_redrives(LEASE, AT_A_TIME).await?;
     let sent = join_all(due.iter().map(|due| send(publisher, due, metrics))).await;
-    let redriven: Vec<DeadLetterId> = sent.into_iter().flatten().collect();
-    metrics.redrive_failures.inc_by((due.len() - redriven.len()) as u64);
+    let (redriven, left): (Vec<_>, Vec<_>) = due.iter().zip(sent).partition(|(_, sent)| *sent);
+    let redriven: Vec<DeadLetterId> = redriven.into_iter().map(|(due, _)| due.redrive.id).collect();
     if !redriven.is_empty() {
         database.mark_redriven(&redriven).await?;
         metrics.redriven.inc_by(redriven.len() as u64);
     }
+    for (due, _) in left {
+        metrics.redrive_failures.inc();
+        database.release_redrive(due.redrive.id).await?;
+    }
     Ok(redriven.len())
 }
 
-async fn send(
-    publisher: &Publisher,
-    DueRedrive { redrive, due }: &DueRedrive,
-    metrics: &Metrics,
-) -> Option<DeadLetterId> {
+/// Whether it is with the broker.
+async fn send(publisher: &Publisher, DueRedrive { redrive, due }: &DueRedrive, metrics: &Metrics) -> bool {
     let dead_letter = redrive.id;
     match publisher.publish(redrive.unasked(OffsetDateTime::now_utc())).await {
         Ok(()) => {
             let late = OffsetDateTime::now_utc() - *due;
             metrics.redrive_lateness.observe(late.as_seconds_f64().max(0.0));
             tracing::info!(%dead_letter, event = redrive.event_id, "sent again");
-            Some(dead_letter)
+            true
         }
         Err(error) => {
             tracing::warn!(%dead_letter, %error, "not sent again; it is due again soon");
-            None
+            false
         }
     }
 }

@@ -7,23 +7,27 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use cuewire::amqp::grants::PUBLISHER_PREFIX;
 use cuewire::amqp::publisher::MAX_UNCONFIRMED;
-use cuewire::amqp::topology::{Lane, Topology};
+use cuewire::amqp::topology::Topology;
 use cuewire::amqp::{Message, Publication, Publisher};
+use cuewire::catalogue::category_label;
 use cuewire::db::events::{EventKey, LoggedEvent};
 use cuewire::db::{Database, DbError, until_it_answers};
 use cuewire::delivery::Reason;
 use cuewire::ids::{Round, WebhookId};
 use cuewire::message::delivery::NewDelivery;
 use cuewire::message::{DeliveryMessage, EventMessage};
+use cuewire::shutdown::Shutdown;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use time::OffsetDateTime;
 
 use crate::directory::{Directory, Found};
 use crate::matching::Index;
 use crate::metrics::Metrics;
+use crate::shares::Shares;
 
 /// What fanning out needs.
 #[derive(Debug)]
@@ -38,9 +42,17 @@ pub struct FanOut {
     pub topology: Topology,
     /// What is counted.
     pub metrics: Metrics,
+    /// Who has used up its share of the fresh lane.
+    pub shares: Shares,
     /// The events under way, so that a repeat that comes a moment later is dropped too.
     pub under_way: Mutex<HashSet<EventKey>>,
+    /// A database that is away is not waited for when the router stops.
+    pub shutdown: Shutdown,
 }
+
+/// The work on a batch ends without settling it: the broker delivers it again.
+#[derive(Debug, Clone, Copy)]
+struct Abandoned;
 
 /// An event to be routed, and whose it is.
 struct Routed<'a> {
@@ -74,23 +86,26 @@ impl Routed<'_> {
 
 impl FanOut {
     /// Routes a batch to its end. Gives up, leaving it to be delivered again, when the connection that it
-    /// came by is lost.
+    /// came by is lost, or when the router stops while the database is away.
     pub async fn fan_out(self: Arc<Self>, batch: Vec<Message<EventMessage>>) {
         let Some(first) = batch.first() else { return };
         let timer = self.metrics.duration.start_timer();
         self.metrics.batch.observe(batch.len() as f64);
-        tokio::select! {
-            () = self.route(&batch) => {}
-            () = first.lost() => return,
-        }
+        let routed = tokio::select! {
+            routed = self.route(&batch) => routed,
+            () = first.lost() => Err(Abandoned),
+        };
         timer.observe_duration();
+        if routed.is_err() {
+            return;
+        }
         for message in batch {
             message.ack();
         }
     }
 
-    async fn route(&self, batch: &[Message<EventMessage>]) {
-        let organizations = self.find_organizations(batch).await;
+    async fn route(&self, batch: &[Message<EventMessage>]) -> Result<(), Abandoned> {
+        let organizations = self.finish(self.find_organizations(batch)).await?;
         let mut routed = Vec::with_capacity(batch.len());
         let mut rejected = Vec::new();
         for message in batch {
@@ -101,17 +116,25 @@ impl FanOut {
         }
         self.count("rejected", rejected.len());
         let judged = routed.len();
-        let claim = self.drop_repeats(&mut routed).await;
+        let claim = self.finish(self.drop_repeats(&mut routed)).await?;
         self.count("repeated", judged - routed.len());
         self.count("routed", routed.len());
         for event in &mut routed {
             event.date();
+            let category = category_label(event.message.event.event_type.category());
+            self.metrics.categories.with_label_values(&[category]).inc();
         }
         let matched: Vec<Vec<WebhookId>> =
             routed.iter().map(|event| event.index.matches(&event.message.event)).collect();
-        self.metrics.deliveries.inc_by(matched.iter().map(|webhooks| webhooks.len() as u64).sum());
-        tokio::join!(self.log(&routed, &matched), self.publish_all(&routed, &matched, rejected));
+        let log = self.finish(self.log(&routed, &matched));
+        let (logged, ()) = tokio::join!(log, self.publish_all(&routed, &matched, rejected));
         drop(claim);
+        logged
+    }
+
+    /// Waits for the database, but not for long when the router stops.
+    async fn finish<F: Future>(&self, wait: F) -> Result<F::Output, Abandoned> {
+        self.shutdown.finish(wait).await.ok_or(Abandoned)
     }
 
     /// The organizations that the batch names, by name. What is not known is looked up once.
@@ -235,13 +258,27 @@ impl FanOut {
                 if under_way.len() == MAX_UNCONFIRMED {
                     under_way.next().await;
                 }
-                under_way.push(self.publish(delivery(event, *webhook)));
+                under_way.push(self.publish(self.delivery(event, *webhook)));
             }
         }
         for dead_letter in rejected {
             under_way.push(self.publish(dead_letter));
         }
         while under_way.next().await.is_some() {}
+    }
+
+    fn delivery(&self, event: &Routed<'_>, webhook: WebhookId) -> Publication {
+        let new = NewDelivery {
+            organization: event.key.organization,
+            webhook,
+            source: &event.key.source,
+            event_id: &event.key.id,
+            category: event.message.event.event_type.category(),
+            event: event.message.json.clone(),
+        };
+        let lane = self.shares.lane(event.key.organization, Instant::now());
+        self.metrics.deliveries.with_label_values(&[lane.as_str()]).inc();
+        DeliveryMessage::first(new, Round::FIRST, lane, event.taken_at).publication()
     }
 
     async fn publish(&self, publication: Publication) {
@@ -299,16 +336,4 @@ impl Drop for Claim<'_> {
             under_way.remove(key);
         }
     }
-}
-
-fn delivery(event: &Routed<'_>, webhook: WebhookId) -> Publication {
-    let new = NewDelivery {
-        organization: event.key.organization,
-        webhook,
-        source: &event.key.source,
-        event_id: &event.key.id,
-        category: event.message.event.event_type.category(),
-        event: event.message.json.clone(),
-    };
-    DeliveryMessage::first(new, Round::FIRST, Lane::Fresh, event.taken_at).publication()
 }

@@ -8,13 +8,15 @@ pub mod directory;
 pub mod fan_out;
 pub mod matching;
 pub mod metrics;
+pub mod shares;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cuewire::amqp::consumer::Limits;
 use cuewire::amqp::topology::ROUTER_EVENTS;
-use cuewire::amqp::{Consumer, Publisher, Source};
+use cuewire::amqp::{Consumer, Publisher, Source, peers};
+use cuewire::db::changes::Watched;
 use cuewire::message::EventMessage;
 use cuewire::metrics::Counted;
 use cuewire::service::Context;
@@ -25,6 +27,7 @@ pub use config::Config;
 use directory::Directory;
 use fan_out::FanOut;
 use metrics::Metrics;
+use shares::Shares;
 
 /// What one statement logs: beyond this a larger batch gains nothing.
 const BATCH: Limits = Limits {
@@ -42,7 +45,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     }
     let metrics = Metrics::new(&context.registry);
     let directory = Directory::new(context.database.clone(), metrics.clone());
-    let changes = context.database.watch_changes(context.shutdown.clone());
+    let changes = context.database.watch_changes(Watched::Configuration, context.shutdown.clone());
     let webhooks = context.health.component("webhooks");
     context.shutdown.spawn_vital("watch over webhooks", directory.clone().follow(changes, webhooks.clone()));
     if context.shutdown.run_until_stopped(webhooks.wait_until_up()).await.is_none() {
@@ -66,8 +69,15 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         publisher,
         topology: context.common.topology,
         metrics,
+        shares: Shares::new(config.fresh_share_per_second),
         under_way: Mutex::default(),
+        shutdown: context.shutdown.clone(),
     });
+    let (sharing, shutdown) = (Arc::clone(&fan_out), context.shutdown.clone());
+    let follow = peers::follow(context.broker.clone(), ROUTER_EVENTS, shutdown.clone(), move |routers| {
+        sharing.shares.share_among(routers);
+    });
+    shutdown.spawn_vital("watch over peers", follow);
     let slots = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT));
     let mut batches = JoinSet::new();
     loop {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: router             fan events out to the webhooks that want them, until SIGTERM
+       router ready           say whether the one that runs here is ready, and what it lacks
        router --help";
 
 fn main() -> ExitCode {

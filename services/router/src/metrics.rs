@@ -8,8 +8,10 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 pub struct Metrics {
     /// Events by what became of them: `routed`, `repeated`, `rejected`, `unlogged`.
     pub events: IntCounterVec,
-    /// Deliveries published.
-    pub deliveries: IntCounter,
+    /// Events that were routed, by the categories of the catalogue.
+    pub categories: IntCounterVec,
+    /// Deliveries published by lane: fresh, or bulk for what exceeds an organization's share.
+    pub deliveries: IntCounterVec,
     /// Events in a batch.
     pub batch: Histogram,
     /// From a batch's arrival to its last confirm.
@@ -36,10 +38,17 @@ impl Metrics {
                  those of the routed that the database refused to log",
                 &["outcome"],
             ),
-            deliveries: metrics::counter(
+            categories: metrics::counters(
+                registry,
+                "cuewire_router_routed_events_total",
+                "Events that were routed, by category: those of the platforms, or other",
+                &["category"],
+            ),
+            deliveries: metrics::counters(
                 registry,
                 "cuewire_router_deliveries_total",
-                "Deliveries published to the senders",
+                "Deliveries published to the senders, by lane: fresh, or bulk for what exceeds an organization's share",
+                &["lane"],
             ),
             batch: metrics::histogram(
                 registry,

@@ -49,11 +49,16 @@ struct Forbidden {
 impl Receivers {
     /// A client that goes where `guard` permits.
     pub fn new(guard: Guard) -> anyhow::Result<Self> {
+        Self::asking(SystemNames, guard)
+    }
+
+    /// A client that asks `names` for addresses.
+    fn asking(names: impl Resolve + 'static, guard: Guard) -> anyhow::Result<Self> {
         // An error means that a provider is installed already, and one is as good as another.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let guard = Arc::new(guard);
         let client = Client::builder()
-            .dns_resolver(Arc::new(GuardedResolver(Arc::clone(&guard))))
+            .dns_resolver(Arc::new(GuardedNames { names, guard: Arc::clone(&guard) }))
             .redirect(redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -144,24 +149,100 @@ fn cause<'a>(error: &&'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stat
     (*error).source()
 }
 
-/// Resolves names to the addresses that the guard permits.
-#[derive(Debug)]
-struct GuardedResolver(Arc<Guard>);
+/// Resolves names as this machine does.
+struct SystemNames;
 
-impl Resolve for GuardedResolver {
+impl Resolve for SystemNames {
     fn resolve(&self, name: Name) -> Resolving {
-        let guard = Arc::clone(&self.0);
         Box::pin(async move {
-            let name = name.as_str();
-            let resolved: Vec<SocketAddr> = tokio::net::lookup_host((name, 0)).await?.collect();
+            let resolved: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            Ok(Box::new(resolved.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Resolves names to those of their addresses that the guard permits.
+struct GuardedNames<N> {
+    names: N,
+    guard: Arc<Guard>,
+}
+
+impl<N: Resolve> Resolve for GuardedNames<N> {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (guard, asked) = (Arc::clone(&self.guard), name.as_str().to_owned());
+        let resolving = self.names.resolve(name);
+        Box::pin(async move {
+            let resolved: Vec<SocketAddr> = resolving.await?.collect();
             let permitted: Vec<SocketAddr> =
                 resolved.iter().copied().filter(|address| guard.permits(address.ip())).collect();
             match (permitted.is_empty(), resolved.first()) {
-                (true, Some(address)) => {
-                    Err(Forbidden { name: name.to_owned(), address: address.ip() }.into())
-                }
+                (true, Some(address)) => Err(Forbidden { name: asked, address: address.ip() }.into()),
                 _ => Ok(Box::new(permitted.into_iter()) as Addrs),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const PUBLIC: [u8; 4] = [127, 0, 0, 2];
+    const PRIVATE: [u8; 4] = [127, 0, 0, 1];
+
+    /// Names whose address changes: these, one after another.
+    struct Rebinding(Mutex<VecDeque<Vec<[u8; 4]>>>);
+
+    impl Resolve for Rebinding {
+        fn resolve(&self, _: Name) -> Resolving {
+            let next = self.0.lock().unwrap().pop_front().expect("no more is asked for");
+            let addresses = next.into_iter().map(|address| SocketAddr::from((address, 0)));
+            Box::pin(async { Ok(Box::new(addresses) as Addrs) })
+        }
+    }
+
+    /// A receiver that ends each connection with its first answer, and how many have come to it.
+    async fn receiver(address: impl Into<SocketAddr>) -> (u16, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind(address.into()).await.unwrap();
+        let (port, count) = (listener.local_addr().unwrap().port(), Arc::<AtomicUsize>::default());
+        let counted = Arc::clone(&count);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(b"HTTP/1.1 204 None\r\nconnection: close\r\n\r\n").await;
+            }
+        });
+        (port, count)
+    }
+
+    #[tokio::test]
+    async fn a_name_is_vetted_by_what_it_leads_to_when_it_is_sent_to() {
+        let (port, public) = receiver((PUBLIC, 0)).await;
+        let (_, private) = receiver((PRIVATE, port)).await;
+        let answers = [vec![PUBLIC], vec![PRIVATE], vec![PRIVATE, PUBLIC], vec![PRIVATE]];
+        let guard = Guard::read("127.0.0.2/32").unwrap();
+        let receivers = Receivers::asking(Rebinding(Mutex::new(answers.into())), guard).unwrap();
+        let url = format!("http://hooks.example:{port}/");
+        for permitted in [true, false, true, false] {
+            let sent = receivers.client.post(&url).send().await;
+            match sent {
+                Ok(response) => assert!(permitted && response.status() == 204),
+                Err(error) => {
+                    let Outcome::Failed { kind: Failure::Blocked, error } = failure(&error) else {
+                        panic!("{error:?}")
+                    };
+                    assert!(!permitted && error == format!("hooks.example leads to {FORBIDDEN}"), "{error}");
+                }
+            }
+        }
+        assert_eq!((public.load(Ordering::SeqCst), private.load(Ordering::SeqCst)), (2, 0));
     }
 }

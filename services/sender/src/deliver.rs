@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuewire::amqp::consumer::Settlement;
-use cuewire::amqp::topology::Lane;
 use cuewire::amqp::{Message, Publisher};
 use cuewire::db::attempts::RecordedAttempt;
 use cuewire::db::{Database, until_it_answers};
@@ -20,9 +19,11 @@ use tracing::Instrument;
 
 use crate::attempt_log::{AttemptLog, Recorded};
 use crate::batch::Ended;
+use crate::breaker::{Sent, ending, until_probe};
 use crate::client::Receivers;
-use crate::gate::{Admission, Gate, Permit};
+use crate::gate::{Admission, Asking, Cause, Gate, Permit};
 use crate::metrics::Metrics;
+use crate::parkings::Parkings;
 use crate::targets::{Target, Targets};
 use crate::waiting::Early;
 
@@ -41,6 +42,8 @@ pub struct Sender {
     pub receivers: Receivers,
     /// The account of attempts.
     pub log: AttemptLog,
+    /// The account of what had to stay away.
+    pub parkings: Parkings,
     /// What is counted.
     pub metrics: Metrics,
     /// What waits here goes back to its queue when the sender stops.
@@ -56,6 +59,31 @@ enum Step {
     Wait(Box<DeliveryMessage>, OffsetDateTime, &'static str),
     /// It is a dead letter.
     Bury(Box<DeadMessage>),
+}
+
+/// Permission to send.
+enum Pass {
+    /// Nobody was asked.
+    Free,
+    /// One of the webhook's slots.
+    Permitted(Permit),
+    /// The same, while its breaker is open and so many probes have failed.
+    AsProbe(Permit, u32),
+}
+
+impl Pass {
+    /// The request has ended. Answers what it was, besides an attempt.
+    fn ended(self, attempt: &Attempt) -> Sent {
+        let ending = ending(attempt);
+        match self {
+            Self::Free => Sent::Ordinarily,
+            Self::Permitted(permit) => permit.ended(ending).map_or(Sent::Ordinarily, Sent::AsTheLastStraw),
+            Self::AsProbe(permit, probes) => {
+                let _ = permit.ended(ending);
+                Sent::AsProbe(probes)
+            }
+        }
+    }
 }
 
 /// Where a delivery came from, and what settles its message.
@@ -114,7 +142,7 @@ impl Sender {
             tracing::info!("a test call that nobody waits for any more is dropped");
             return Ok(Step::Done);
         }
-        if (origin.redelivered || delivery.lane != Lane::Fresh)
+        if (origin.redelivered || !delivery.comes_straight_from_the_router())
             && let Some(recorded) = self.until_told(origin, self.log.look_up(delivery.key())).await??
         {
             return Ok(self.after_a_copy(delivery, origin.redelivered, &target, &recorded).await);
@@ -122,46 +150,75 @@ impl Sender {
         if let Some(reason) = reason_to_bury(&delivery, &target) {
             return Ok(self.bury(&delivery, reason, describe(reason).to_owned(), None));
         }
-        let permit = match self.pass_gate(&delivery, &target, origin).await? {
-            Ok(permit) => permit,
-            Err(place) => {
-                let at = OffsetDateTime::now_utc() + place;
-                return Ok(Step::Wait(Box::new(delivery.parked(at)), at, "busy"));
-            }
+        let pass = match self.until_told(origin, self.pass_gate(&delivery, &target, origin.source)).await? {
+            Ok(pass) => pass,
+            Err((wait, cause)) => return Ok(self.stay_away(delivery, wait, cause)),
         };
         let attempt = match self.attempt(&delivery, &target).await {
             Ok(attempt) => attempt,
             Err(detail) => return Ok(self.bury(&delivery, Reason::Poison, detail, None)),
         };
-        drop(permit);
-        self.conclude(delivery, origin.redelivered, &target, attempt).await
+        let sent = pass.ended(&attempt);
+        let conclude = self.conclude(delivery, origin.redelivered, &target, attempt, sent);
+        self.shutdown.finish(conclude).await.ok_or(Abandoned)?
     }
 
-    /// The webhook's permission to send now, or how long the delivery is to stay away. A test call, for which
-    /// somebody waits, needs none.
+    /// Permission to send now, or how long the delivery is to stay away, and why. A test call, for which somebody
+    /// waits, needs none.
     async fn pass_gate(
         &self,
         delivery: &DeliveryMessage,
         target: &Target,
-        origin: &Origin,
-    ) -> Result<Result<Option<Permit>, Duration>, Abandoned> {
+        source: usize,
+    ) -> Result<Pass, (Duration, Cause)> {
         if delivery.reply.is_some() {
-            return Ok(Ok(None));
+            return Ok(Pass::Free);
         }
-        let admit = self.gate.admit(delivery.webhook, target.webhook.max_in_flight, origin.source);
-        Ok(match self.until_told(origin, admit).await? {
-            Admission::Go(permit) => Ok(Some(permit)),
-            Admission::Park(place) => Err(place),
-        })
+        let webhook = &target.webhook;
+        let asking = Asking {
+            webhook: webhook.id,
+            organization: webhook.organization,
+            source,
+            slots: webhook.max_in_flight,
+            rate_limit: webhook.rate_limit(),
+            has_place: delivery.has_place,
+        };
+        if let Some(wait) = webhook.breaker.as_ref().and_then(until_probe) {
+            return Err((self.gate.take_place_after(&asking, wait), Cause::Open));
+        }
+        let permit = match self.gate.admit(asking).await {
+            Admission::Go(permit) => permit,
+            Admission::Park(wait, cause) => return Err((wait, cause)),
+        };
+        match &webhook.breaker {
+            None => Ok(Pass::Permitted(permit)),
+            Some(breaker) => match self.claim_probe(target, breaker).await {
+                Ok(()) => Ok(Pass::AsProbe(permit, breaker.probes)),
+                Err(wait) => Err((wait, Cause::Open)),
+            },
+        }
     }
 
-    /// Puts the attempt on record, and says what follows from it.
+    /// The delivery comes back later, without having been attempted.
+    fn stay_away(&self, delivery: DeliveryMessage, wait: Duration, cause: Cause) -> Step {
+        self.parkings.note(delivery.webhook, cause);
+        let at = OffsetDateTime::now_utc() + wait;
+        let delivery = match cause {
+            Cause::Limited => delivery.at_its_place(at),
+            Cause::Busy | Cause::Open => delivery.parked(at),
+        };
+        Step::Wait(Box::new(delivery), at, cause.as_str())
+    }
+
+    /// Puts the attempt on record, and says what follows from it. Where the sender stops while the database is
+    /// away, the message goes back to its queue instead, and whoever takes it finds what there is on record.
     async fn conclude(
         &self,
         delivery: DeliveryMessage,
         redelivered: bool,
         target: &Target,
         attempt: Attempt,
+        sent: Sent,
     ) -> Result<Step, Abandoned> {
         match self.log.record(attempt.clone()).await? {
             Ok(Recorded::New) => {}
@@ -180,7 +237,7 @@ impl Sender {
             self.answer(reply, &attempt).await;
             return Ok(Step::Done);
         }
-        self.note_health(target, &attempt).await;
+        self.note_health(&delivery, target, &attempt, sent).await;
         Ok(match attempt.state {
             State::Delivered => Step::Done,
             State::Retrying(at) => Step::Wait(Box::new(delivery.next(at)), at, "retry"),

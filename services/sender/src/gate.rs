@@ -1,39 +1,66 @@
 //! The gate: may a delivery be sent now, must it wait its turn here, or come back later?
 //!
-//! Each webhook has a number of slots for requests in flight. A delivery that finds them taken waits here as
-//! long as its turn is near; else it is parked with a place: the moment at which, at the webhook's recent
-//! rate, a slot should be free. So a burst comes back spread out, and a receiver that hangs keeps its
-//! deliveries in the delayed queues and not in a sender.
+//! A webhook with a rate limit has a schedule of places (`limit`), and every webhook has a number of slots for
+//! requests in flight (`line`). A delivery that finds them taken waits here as long as its turn is near; else it
+//! is parked with a place: the moment at which, at the recent `pace`, a slot should be free. So a burst comes back
+//! spread out, and a receiver that hangs keeps its deliveries in the delayed queues and not in a sender.
 //!
 //! A webhook's deliveries all come by one queue of each lane, so what it can take from others is that queue's
-//! room: neither what waits or is in flight for one webhook, nor what is held until it is due, takes all.
+//! `room`: neither one webhook, nor all of an organization, nor what is held until it is due, takes all.
 //!
-//! Places for what is to come: a circuit breaker and a rate limit per webhook decide in [`Gate::admit`]
-//! before the slots do, shares of organizations by the lane that a delivery comes by.
+//! What failed of late is counted here too (`streak`), and says when a webhook's circuit breaker is to open. The
+//! breaker itself is the database's, and the same for all senders: see `breaker`.
 
+mod limit;
 mod line;
+mod pace;
 mod room;
+mod streak;
 mod taken;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cuewire::amqp::topology::Lane;
-use cuewire::ids::WebhookId;
+use cuewire::ids::{OrganizationId, WebhookId};
 
-use self::line::{Line, NEAREST_PLACE};
-use self::room::Room;
+use self::limit::Turn;
+use self::line::Line;
+use self::pace::NEAREST_PLACE;
+pub use self::room::Kept;
+use self::room::{Room, Share};
+pub use self::streak::Ending;
 pub use self::taken::{Held, Permit};
 use self::taken::{Place, Queued};
 use crate::metrics::Metrics;
 
 /// A turn that is further away than this is not waited for here.
 const NEAR: Duration = Duration::from_millis(250);
-/// A webhook without deliveries for so long is forgotten, its recent duration with it.
+/// A webhook without deliveries for so long is forgotten, its pace with it.
 const FORGET_AFTER: Duration = Duration::from_secs(10 * 60);
 /// Webhooks between two looks for those to forget.
 const SWEEP_EVERY: usize = 1_024;
+
+/// A delivery at the gate.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking {
+    /// Where it goes.
+    pub webhook: WebhookId,
+    /// Whose it is.
+    pub organization: OrganizationId,
+    /// The source it came from.
+    pub source: usize,
+    /// The webhook's slots for requests in flight.
+    pub slots: u32,
+    /// Attempts a second to the webhook, by all senders.
+    pub rate_limit: Option<u32>,
+    /// Whether it comes back at a place that the rate limit gave it.
+    pub has_place: bool,
+}
 
 /// What the gate says.
 #[derive(Debug)]
@@ -41,13 +68,47 @@ pub enum Admission {
     /// Send, and drop the permit afterwards.
     Go(Permit),
     /// Come back after this long.
-    Park(Duration),
+    Park(Duration, Cause),
+}
+
+/// Why a delivery is parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// Its webhook, or its organization, has as much in flight as it may have.
+    Busy,
+    /// Its webhook's rate limit is reached.
+    Limited,
+    /// Its webhook's circuit breaker is open.
+    Open,
+}
+
+impl Cause {
+    /// As a metric's label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Limited => "limited",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// Why a request cannot be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// For the webhook's own requests.
+    Webhook,
+    /// For those of its organization.
+    Organization,
 }
 
 /// The gate of one sender.
 #[derive(Debug)]
 pub struct Gate {
     lines: Mutex<Lines>,
+    /// Senders that share the rate limits, this one among them.
+    senders: AtomicU32,
     metrics: Metrics,
     /// The moment that the sums of starts count from.
     epoch: Instant,
@@ -56,35 +117,88 @@ pub struct Gate {
 #[derive(Debug)]
 struct Lines {
     by_webhook: HashMap<WebhookId, Line>,
+    shares: HashMap<(OrganizationId, usize), Share>,
     /// By the numbers of the sources.
     rooms: Vec<Room>,
     opened: usize,
 }
 
+/// What a delivery's admission depends on.
+struct Parts<'a> {
+    line: &'a mut Line,
+    share: &'a mut Share,
+    room: &'a mut Room,
+}
+
+impl Parts<'_> {
+    /// Why one more request cannot be started, if so.
+    fn refusal(&self, lane: Lane, now: Instant, now_s: f64) -> Option<Refusal> {
+        if !self.line.has_slot(now) || !self.room.may_start(self.line.of(lane), self.line.is_slow(now_s)) {
+            Some(Refusal::Webhook)
+        } else if !self.room.may_add(self.share.places) {
+            Some(Refusal::Organization)
+        } else {
+            None
+        }
+    }
+
+    /// The mean time between two requests that end, of those that stand before it.
+    fn spacing(&self, refusal: Refusal, now_s: f64) -> Duration {
+        match refusal {
+            Refusal::Webhook => self.line.spacing(self.room.most_of_one(self.line.is_slow(now_s)), now_s),
+            Refusal::Organization => self.share.spacing(now_s),
+        }
+    }
+
+    /// How many wait already for what it waits for.
+    fn waiting(&self, refusal: Refusal) -> usize {
+        match refusal {
+            Refusal::Webhook => self.line.waiting(),
+            Refusal::Organization => self.share.places.waiting,
+        }
+    }
+
+    /// The next place in time, from now.
+    fn take_place(&mut self, refusal: Refusal, now: Instant, now_s: f64) -> Duration {
+        let spacing = self.spacing(refusal, now_s);
+        let pace = match refusal {
+            Refusal::Webhook => &mut self.line.pace,
+            Refusal::Organization => &mut self.share.pace,
+        };
+        pace.take_place(spacing, now, now)
+    }
+}
+
 impl Lines {
-    /// The line of a webhook with `slots`, made where there is none.
-    fn open(&mut self, webhook: WebhookId, slots: usize, now: Instant) {
+    /// The parts of a delivery's admission, made where they are not there.
+    fn at(&mut self, place: Place) -> Parts<'_> {
+        let now = Instant::now();
+        Parts {
+            line: self.by_webhook.entry(place.webhook).or_insert_with(|| Line::new(1, now)),
+            share: self.shares.entry((place.organization, place.source)).or_insert_with(|| Share::new(now)),
+            room: &mut self.rooms[place.source],
+        }
+    }
+
+    /// Where a delivery stands, if its source is known; its parts are as they are configured.
+    fn open(&mut self, asking: &Asking, now: Instant) -> Option<Place> {
         self.opened += 1;
         if self.opened.is_multiple_of(SWEEP_EVERY) {
-            self.by_webhook.retain(|_, line| {
-                line.in_flight() + line.waiting() > 0 || now.duration_since(line.used) < FORGET_AFTER
-            });
+            self.sweep(now);
         }
-        let line = self.by_webhook.entry(webhook).or_insert_with(|| Line::new(slots, now));
-        line.used = now;
-        line.slots = slots;
+        let lane = self.rooms.get(asking.source).map(Room::lane)?;
+        let Asking { webhook, organization, source, .. } = *asking;
+        let place = Place { webhook, organization, source, lane };
+        let Parts { line, share, .. } = self.at(place);
+        (line.used, share.used) = (now, now);
+        line.slots = asking.slots as usize;
+        Some(place)
     }
 
-    /// The webhook's line and its queue's room, while something of it is counted there.
-    fn at(&mut self, place: Place) -> Option<(&mut Line, &mut Room)> {
-        Some((self.by_webhook.get_mut(&place.webhook)?, self.rooms.get_mut(place.source)?))
-    }
-
-    /// Whether the webhook may have one more request in flight.
-    fn may_start(&mut self, place: Place, now_s: f64) -> bool {
-        self.at(place).is_some_and(|(line, room)| {
-            line.has_slot() && room.may_start(line.of(place.lane), line.is_slow(now_s))
-        })
+    fn sweep(&mut self, now: Instant) {
+        let is_recent = |used: Instant| now.duration_since(used) < FORGET_AFTER;
+        self.by_webhook.retain(|_, line| !line.is_idle() || is_recent(line.used));
+        self.shares.retain(|_, share| share.places.taken() > 0 || is_recent(share.used));
     }
 }
 
@@ -92,8 +206,14 @@ impl Gate {
     /// A gate that knows no webhook and no queue yet.
     #[must_use]
     pub fn new(metrics: Metrics) -> Arc<Self> {
-        let lines = Lines { by_webhook: HashMap::new(), rooms: Vec::new(), opened: 0 };
-        Arc::new(Self { lines: Mutex::new(lines), metrics, epoch: Instant::now() })
+        let lines =
+            Lines { by_webhook: HashMap::new(), shares: HashMap::new(), rooms: Vec::new(), opened: 0 };
+        Arc::new(Self {
+            lines: Mutex::new(lines),
+            senders: AtomicU32::new(1),
+            metrics,
+            epoch: Instant::now(),
+        })
     }
 
     /// The number of the room for a lane's queue `m`, which has this prefetch from now on.
@@ -108,58 +228,99 @@ impl Gate {
         number
     }
 
-    /// Asks for one of the webhook's `slots`, for a delivery that came from this source. Waits while the turn
-    /// is near.
-    pub async fn admit(self: &Arc<Self>, webhook: WebhookId, slots: u32, source: usize) -> Admission {
-        let mut queued = match self.queue(webhook, slots as usize, source) {
+    /// So many senders take deliveries, this one among them: each keeps to its part of a rate limit.
+    pub fn share_limits_among(&self, senders: u32) {
+        self.senders.store(senders.max(1), Ordering::Relaxed);
+    }
+
+    /// Asks to send a delivery. Waits while its turn is near.
+    pub async fn admit(self: &Arc<Self>, asking: Asking) -> Admission {
+        if let Some(rate_limit) = asking.rate_limit
+            && let Err(wait) = self.keep_to_limit(&asking, rate_limit).await
+        {
+            return Admission::Park(wait, Cause::Limited);
+        }
+        let mut queued = match self.queue(&asking) {
             Ok(queued) => queued,
-            Err(place) => return Admission::Park(place),
+            Err(wait) => return Admission::Park(wait, Cause::Busy),
         };
-        let turn = async {
-            let freed = Arc::clone(&queued.freed);
-            if queued.is_behind_others {
-                freed.notified().await;
-            }
-            loop {
-                if let Some(permit) = queued.start() {
-                    return permit;
-                }
-                freed.notified().await;
-            }
-        };
-        match tokio::time::timeout(NEAR, turn).await {
+        match tokio::time::timeout(NEAR, queued.turn()).await {
             Ok(permit) => Admission::Go(permit),
             // The turn was not as near as it seemed.
-            Err(_) => Admission::Park(queued.take_place()),
+            Err(_) => Admission::Park(self.take_place(queued.place), Cause::Busy),
         }
     }
 
-    fn queue(self: &Arc<Self>, webhook: WebhookId, slots: usize, source: usize) -> Result<Queued, Duration> {
+    /// Waits for the turn that the rate limit gives, if that is near; else answers how long until it.
+    async fn keep_to_limit(self: &Arc<Self>, asking: &Asking, rate_limit: u32) -> Result<(), Duration> {
+        let (now, senders) = (Instant::now(), self.senders.load(Ordering::Relaxed));
+        let every = Duration::from_secs(1) * senders / rate_limit.max(1);
+        let turn = {
+            let mut lines = self.lines();
+            let Some(place) = lines.open(asking, now) else { return Err(NEAREST_PLACE) };
+            let limit = &mut lines.at(place).line.limit;
+            if asking.has_place { limit.later_turn(every, now) } else { limit.first_turn(every, now) }
+        };
+        let wait = match turn {
+            Turn::Near(wait) => wait,
+            Turn::Far(wait) => return Err(wait),
+        };
+        if !wait.is_zero() {
+            // Without room to hold it, it comes back, and its turn passes unused.
+            let _held = self.hold(asking.source, Kept::Briefly).ok_or(NEAREST_PLACE)?;
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
+    }
+
+    fn queue(self: &Arc<Self>, asking: &Asking) -> Result<Queued, Duration> {
         let now = Instant::now();
         let now_s = self.seconds(now);
         let mut lines = self.lines();
-        lines.open(webhook, slots, now);
-        let Some(lane) = lines.rooms.get(source).map(Room::lane) else { return Err(NEAREST_PLACE) };
-        let place = Place { webhook, source, lane };
-        let may_start = lines.may_start(place, now_s);
-        let Some((line, room)) = lines.at(place) else { return Err(NEAREST_PLACE) };
-        let is_behind_others = line.waiting() > 0;
-        let is_near = (may_start && !is_behind_others) || line.expected_wait(now_s) < NEAR;
-        if !is_near || !room.has_place_for(line.of(lane)) {
-            return Err(line.take_place(now, now_s));
+        let Some(place) = lines.open(asking, now) else { return Err(NEAREST_PLACE) };
+        let mut parts = lines.at(place);
+        let refusal = parts.refusal(place.lane, now, now_s);
+        let behind = (parts.line.waiting() > 0).then(|| Arc::clone(&parts.line.freed));
+        if let Some(refusal) = refusal.or(behind.is_some().then_some(Refusal::Webhook)) {
+            let before = u32::try_from(parts.waiting(refusal) + 1).unwrap_or(u32::MAX);
+            if parts.spacing(refusal, now_s).saturating_mul(before) >= NEAR {
+                return Err(parts.take_place(refusal, now, now_s));
+            }
         }
-        line.of_mut(lane).waiting += 1;
-        room.places.waiting += 1;
+        if !parts.room.has_place_for(parts.line.of(place.lane), parts.share.places) {
+            return Err(parts.take_place(refusal.unwrap_or(Refusal::Organization), now, now_s));
+        }
+        for places in [parts.line.of_mut(place.lane), &mut parts.share.places, &mut parts.room.places] {
+            places.waiting += 1;
+        }
         self.metrics.waiting.inc();
-        let freed = Arc::clone(&line.freed);
-        Ok(Queued { gate: Arc::clone(self), place, freed, is_behind_others, is_waiting: true })
+        Ok(Queued { gate: Arc::clone(self), place, behind, is_waiting: true })
     }
 
-    /// Room for a delivery that is held until it is due, while there is some. One that `could_wait` in the
-    /// shortest delayed queue instead gets less of it.
-    pub fn hold(self: &Arc<Self>, source: usize, could_wait: bool) -> Option<Held> {
+    fn take_place(&self, place: Place) -> Duration {
+        let now = Instant::now();
+        let now_s = self.seconds(now);
         let mut lines = self.lines();
-        let room = lines.rooms.get_mut(source).filter(|room| room.may_hold(could_wait))?;
+        let mut parts = lines.at(place);
+        let refusal = parts.refusal(place.lane, now, now_s).unwrap_or(Refusal::Webhook);
+        parts.take_place(refusal, now, now_s)
+    }
+
+    /// The next place of a webhook whose breaker is open until then: as they would come at its pace before.
+    pub fn take_place_after(&self, asking: &Asking, until: Duration) -> Duration {
+        let now = Instant::now();
+        let mut lines = self.lines();
+        let Some(place) = lines.open(asking, now) else { return until };
+        let parts = lines.at(place);
+        parts.line.starts_anew();
+        let spacing = parts.line.spacing(parts.room.most_of_one(false), self.seconds(now));
+        parts.line.pace.take_place(spacing, now + until, now)
+    }
+
+    /// Room for a delivery that is held until it is due, while there is some.
+    pub fn hold(self: &Arc<Self>, source: usize, kept: Kept) -> Option<Held> {
+        let mut lines = self.lines();
+        let room = lines.rooms.get_mut(source).filter(|room| room.may_hold(kept))?;
         room.held += 1;
         self.metrics.held.inc();
         Some(Held { gate: Arc::clone(self), source })
@@ -171,159 +332,5 @@ impl Gate {
 
     fn lines(&self) -> std::sync::MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use prometheus::Registry;
-
-    use super::*;
-
-    /// The queues of [`gate`], as sources.
-    const FRESH: usize = 0;
-    const DUE: usize = 1;
-
-    /// Before a queue of the fresh and one of the due lane.
-    fn gate() -> Arc<Gate> {
-        let gate = Gate::new(Metrics::new(&Registry::new()));
-        assert_eq!((gate.room(Lane::Fresh, 0, 256), gate.room(Lane::Due, 0, 64)), (FRESH, DUE));
-        gate
-    }
-
-    async fn go(gate: &Arc<Gate>, webhook: WebhookId) -> Permit {
-        match gate.admit(webhook, 2, FRESH).await {
-            Admission::Go(permit) => permit,
-            Admission::Park(wait) => panic!("parked for {wait:?}"),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_third_request_to_a_webhook_with_two_slots_waits_for_one_of_them() {
-        let (gate, webhook) = (gate(), WebhookId::new());
-        let (first, _second) = (go(&gate, webhook).await, go(&gate, webhook).await);
-        let third = tokio::spawn({
-            let gate = Arc::clone(&gate);
-            async move { go(&gate, webhook).await }
-        });
-        tokio::task::yield_now().await;
-        assert!(!third.is_finished());
-        drop(first);
-        third.await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_would_wait_long_is_parked_with_places_in_a_row() {
-        let (gate, webhook) = (gate(), WebhookId::new());
-        teach(&gate, webhook, 0.9);
-        let _busy = [go(&gate, webhook).await, go(&gate, webhook).await];
-        let mut places = Vec::new();
-        for _ in 0..4 {
-            match gate.admit(webhook, 2, FRESH).await {
-                Admission::Park(place) => places.push(place.as_secs_f64()),
-                Admission::Go(_) => panic!("there is no slot"),
-            }
-        }
-        for (at, place) in places.iter().enumerate() {
-            let expected = 1.0 + at as f64 * 0.45;
-            assert!((place - expected).abs() < 0.1, "{places:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_webhook_that_hangs_holds_no_delivery_for_longer_than_a_turn_that_is_near() {
-        let (gate, webhook) = (gate(), WebhookId::new());
-        let _busy = [go(&gate, webhook).await, go(&gate, webhook).await];
-        assert!(matches!(gate.admit(webhook, 2, FRESH).await, Admission::Park(_)));
-    }
-
-    /// As many requests of the webhook as may be in flight at once.
-    async fn fill(gate: &Arc<Gate>, webhook: WebhookId, slots: u32, source: usize) -> Vec<Permit> {
-        let mut permits = Vec::new();
-        while let Admission::Go(permit) = gate.admit(webhook, slots, source).await {
-            permits.push(permit);
-        }
-        permits
-    }
-
-    /// Makes the gate know how long the webhook takes to answer.
-    fn teach(gate: &Gate, webhook: WebhookId, takes_s: f64) {
-        let mut lines = gate.lines();
-        lines.open(webhook, 1, Instant::now());
-        lines.by_webhook.get_mut(&webhook).unwrap().recent_s = Some(takes_s);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn eight_webhooks_that_hang_leave_room_for_a_ninth_in_a_due_queue() {
-        for takes_s in [None, Some(15.0)] {
-            let gate = gate();
-            let mut hanging = Vec::new();
-            for webhook in (0..8).map(|_| WebhookId::new()) {
-                takes_s.inspect(|takes_s| teach(&gate, webhook, *takes_s));
-                hanging.extend(fill(&gate, webhook, 16, DUE).await);
-            }
-            assert!((8..=32).contains(&hanging.len()), "{} in flight, {takes_s:?}", hanging.len());
-            let ninth = WebhookId::new();
-            teach(&gate, ninth, 0.1);
-            assert_eq!(fill(&gate, ninth, 16, DUE).await.len(), 16);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn of_a_webhook_that_has_never_answered_four_requests_are_in_flight() {
-        let (gate, webhook) = (gate(), WebhookId::new());
-        let mut first = fill(&gate, webhook, 16, FRESH).await;
-        assert_eq!(first.len(), 4);
-        drop(first.pop());
-        assert_eq!(fill(&gate, webhook, 16, FRESH).await.len(), 16 - 3);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn all_that_wait_get_their_turn_when_slots_come_free_together() {
-        let (gate, webhook) = (gate(), WebhookId::new());
-        let busy = [go(&gate, webhook).await, go(&gate, webhook).await];
-        let waiting: Vec<_> = (0..40)
-            .map(|_| {
-                let gate = Arc::clone(&gate);
-                tokio::spawn(async move { drop(go(&gate, webhook).await) })
-            })
-            .collect();
-        tokio::task::yield_now().await;
-        assert_eq!(gate.lines().by_webhook[&webhook].waiting(), 40);
-        drop(busy);
-        for turn in waiting {
-            turn.await.unwrap();
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_counts_is_the_webhooks_own_queue() {
-        let (gate, webhook) = (gate(), WebhookId::new());
-        teach(&gate, webhook, 0.1);
-        let _others = fill(&gate, WebhookId::new(), 4, FRESH).await;
-        // It leaves as much free as it has in a queue of 64, whatever other queues there are.
-        assert_eq!(fill(&gate, webhook, 256, DUE).await.len(), 32);
-    }
-
-    #[tokio::test]
-    async fn what_is_held_is_counted_until_it_is_dropped() {
-        let gate = gate();
-        let held: Vec<_> = std::iter::from_fn(|| gate.hold(DUE, true)).collect();
-        assert_eq!(held.len(), 32);
-        let late: Vec<_> = std::iter::from_fn(|| gate.hold(DUE, false)).collect();
-        assert_eq!(late.len(), 24);
-        drop((held, late));
-        assert_eq!(gate.lines().rooms[DUE].held, 0);
-    }
-
-    #[tokio::test]
-    async fn nothing_stays_counted_when_all_have_left() {
-        let (gate, webhook) = (gate(), WebhookId::new());
-        for _ in 0..3 {
-            drop(go(&gate, webhook).await);
-        }
-        let lines = gate.lines();
-        let line = &lines.by_webhook[&webhook];
-        assert_eq!((lines.rooms[FRESH].places.taken(), line.in_flight(), line.waiting()), (0, 0, 0));
     }
 }

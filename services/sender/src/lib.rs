@@ -7,20 +7,24 @@
 mod attempt;
 pub mod attempt_log;
 pub mod batch;
+mod breaker;
 pub mod client;
 pub mod config;
 pub mod deliver;
 pub mod gate;
-mod health;
 pub mod metrics;
+mod parkings;
 pub mod targets;
 mod test_call;
 mod waiting;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use cuewire::amqp::topology::Topology;
+use cuewire::amqp::peers;
+use cuewire::amqp::topology::{FIRST_SENDER_QUEUE, Topology};
 use cuewire::amqp::{Consumer, Publisher, Source};
+use cuewire::db::changes::Watched;
 use cuewire::message::DeliveryMessage;
 use cuewire::service::Context;
 use tokio::task::JoinSet;
@@ -32,7 +36,11 @@ use config::Prefetch;
 use deliver::Sender;
 use gate::Gate;
 use metrics::Metrics;
+use parkings::Parkings;
 use targets::Targets;
+
+/// The statistics' last record takes a statement.
+const LAST_RECORD: Duration = Duration::from_secs(2);
 
 /// Runs a sender until it is told to stop.
 pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
@@ -41,7 +49,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     }
     let metrics = Metrics::new(&context.registry);
     let targets = Targets::new(context.database.clone(), context.common.vault.clone(), metrics.clone());
-    let changes = context.database.watch_changes(context.shutdown.clone());
+    let changes = context.database.watch_changes(Watched::BreakersToo, context.shutdown.clone());
     context.shutdown.spawn_vital("watch over webhooks", targets.clone().follow(changes));
     // What is in flight is recorded and published after the signal to stop.
     let finishing = context.shutdown.later();
@@ -57,6 +65,10 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         context.shutdown.clone(),
     );
     context.health.is_complete();
+    follow_peers(&context, &gate, &metrics);
+    let parkings = Parkings::default();
+    let recording = parkings.clone().keep_recording(context.database.clone(), finishing.clone());
+    let recording = finishing.spawn_vital("record of parked deliveries", recording);
     let sender = Arc::new(Sender {
         database: context.database.clone(),
         publisher,
@@ -64,6 +76,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         gate,
         receivers: Receivers::new(config.guard)?,
         log: AttemptLog::start(context.database.clone(), metrics.clone(), &finishing),
+        parkings,
         metrics,
         shutdown: context.shutdown.clone(),
     });
@@ -76,7 +89,21 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     while tasks.join_next().await.is_some() {}
     deliveries.close().await;
     finishing.stop();
+    // A count, for which no database that is away is waited for long.
+    let _ = tokio::time::timeout(LAST_RECORD, recording).await;
     Ok(())
+}
+
+/// Divides the webhooks' rate limits among the senders that there are.
+fn follow_peers(context: &Context, gate: &Arc<Gate>, metrics: &Metrics) {
+    let (gate, senders) = (Arc::clone(gate), metrics.senders.clone());
+    let tell = move |peers: u32| {
+        gate.share_limits_among(peers);
+        senders.set(i64::from(peers));
+    };
+    // Every sender consumes every queue, so that one tells of all.
+    let follow = peers::follow(context.broker.clone(), FIRST_SENDER_QUEUE, context.shutdown.clone(), tell);
+    context.shutdown.spawn_vital("watch over peers", follow);
 }
 
 /// The queues of all lanes, each lane's prefetch divided among those that get deliveries, and each with its

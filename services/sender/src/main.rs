@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: sender             deliver to webhooks, and retry, until SIGTERM
+       sender ready           say whether the one that runs here is ready, and what it lacks
        sender --help";
 
 fn main() -> ExitCode {

@@ -1,7 +1,7 @@
 //! What a sender counts.
 
 use cuewire::metrics;
-use prometheus::{Histogram, HistogramVec, IntCounterVec, IntGauge, Registry};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
 /// A sender's metrics.
 #[derive(Debug, Clone)]
@@ -22,6 +22,12 @@ pub struct Metrics {
     pub held: IntGauge,
     /// Deliveries put into the delayed queues, by cause.
     pub parked: IntCounterVec,
+    /// Circuit breakers that this sender opened.
+    pub breakers_opened: IntCounter,
+    /// Probes by the delivery's state after them.
+    pub probes: IntCounterVec,
+    /// Senders among which rate limits are divided.
+    pub senders: IntGauge,
     /// Dead letters by reason.
     pub dead: IntCounterVec,
     /// Deliveries that another copy of the work had done.
@@ -41,7 +47,7 @@ impl Metrics {
         let counters =
             |name: &str, help: &str, labels: &[&str]| metrics::counters(registry, name, help, labels);
         let gauge = |name: &str, help: &str| metrics::gauge(registry, name, help);
-        Self {
+        let metrics = Self {
             attempts: counters(
                 "cuewire_sender_attempts_total",
                 "Attempts by format and the delivery's state after them",
@@ -71,10 +77,21 @@ impl Metrics {
             held: gauge("cuewire_sender_held", "Deliveries held until they are due, for less than a second"),
             parked: counters(
                 "cuewire_sender_parked_total",
-                "Deliveries put into the delayed queues: for a retry, because they came early, or because \
-                 their webhook was busy",
+                "Deliveries put into the delayed queues: for a retry, because they came early, because their \
+                 webhook or organization was busy, its rate limit reached (limited), or its breaker open",
                 &["cause"],
             ),
+            breakers_opened: metrics::counter(
+                registry,
+                "cuewire_sender_breakers_opened_total",
+                "Circuit breakers that requests of this sender opened",
+            ),
+            probes: counters(
+                "cuewire_sender_probes_total",
+                "Deliveries sent to find out whether a receiver is back, by the delivery's state afterwards",
+                &["state"],
+            ),
+            senders: gauge("cuewire_sender_peers", "Senders among which rate limits are divided"),
             dead: counters("cuewire_sender_dead_letters_total", "Dead letters by reason", &["reason"]),
             copies: counters(
                 "cuewire_sender_copies_total",
@@ -95,6 +112,11 @@ impl Metrics {
                 metrics::SECONDS,
             ),
             targets: gauge("cuewire_sender_webhooks", "Webhooks in the cache"),
+        };
+        // At zero from the start, so that the first one shows as an increase.
+        for state in ["delivered", "retrying", "dead"] {
+            metrics.probes.with_label_values(&[state]);
         }
+        metrics
     }
 }

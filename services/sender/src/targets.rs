@@ -169,6 +169,9 @@ impl Targets {
                 Change::Organization(id) => {
                     cached.targets.retain(|_, target| target.webhook.organization != id);
                 }
+                Change::Breaker(webhook) => {
+                    cached.targets.remove(&webhook);
+                }
             }
             self.metrics.targets.set(cached.targets.len() as i64);
         }

@@ -10,6 +10,7 @@ use cuewire::retry::{self, TIERS, Tier, Wait};
 use time::OffsetDateTime;
 
 use crate::deliver::{Abandoned, Origin, Sender};
+use crate::gate::Kept;
 
 /// With at least this left, the shortest delayed queue is at most half a second late.
 const PARK_FROM: Duration = Duration::from_millis(500);
@@ -31,7 +32,8 @@ impl Sender {
             Wait::In(_) => return Ok(Early::Until(at)),
             Wait::Hold(left) => left,
         };
-        let Some(_held) = self.gate.hold(origin.source, left >= PARK_FROM) else {
+        let kept = if left >= PARK_FROM { Kept::LongEnoughToPark } else { Kept::Briefly };
+        let Some(_held) = self.gate.hold(origin.source, kept) else {
             // Straight back to its lane it would come at once, again and again: rather late by a second
             // than a queue full of deliveries that are not due, before those that are.
             return Ok(Early::Until(at.max(OffsetDateTime::now_utc() + TIERS[0].delay)));

@@ -28,6 +28,8 @@ pub const PARKING: &str = "parking";
 
 /// The router's queue.
 pub const ROUTER_EVENTS: &str = "router.events.v1";
+/// The first of the senders' queues, which there always is.
+pub const FIRST_SENDER_QUEUE: &str = "sender.fresh.0.v1";
 /// The reaper's queue of dead letters.
 pub const REAPER_DEAD: &str = "dlq-reaper.dead.v1";
 /// The reaper's queue of what matched no binding.

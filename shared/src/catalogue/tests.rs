@@ -1,6 +1,6 @@
 //! What holds of every entry of the catalogue.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -32,21 +32,64 @@ fn text<'a>(sample: &'a Map<String, Value>, attribute: &str) -> &'a str {
     sample.get(attribute).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// The types of a platform, in the order of the catalogue.
+fn types(platform: &str) -> Vec<&'static str> {
+    all().iter().filter(|entry| entry.platform == platform).map(|entry| entry.name.as_str()).collect()
+}
+
+/// Each of these operations of a category.
+fn each(category: &str, operations: &str) -> Vec<String> {
+    operations.split(' ').map(|operation| format!("{category}.{operation}")).collect()
+}
+
 #[test]
 fn every_platform_has_all_of_its_types() {
-    let mut count = BTreeMap::new();
-    for entry in all() {
-        *count.entry(entry.platform.as_str()).or_insert(0) += 1;
-    }
-    let expected = [
-        ("aioz", 5),
-        ("cuewire", 4),
-        ("iconik", 7),
-        ("millicast", 17),
-        ("omegastream", 10),
-        ("quortex", 119),
+    let millicast = [
+        each("feeds", "started ended"),
+        each("media", "processing completed errored deleted"),
+        each("recordings", "started completed error deleted"),
+        each("transcoder", "ACTIVE STOPPED DELETED"),
+        each("viewerConnection", "ViewerAttempt FirstViewerConnection NoActiveViewers"),
+        each("thumbnail", "captured"),
     ];
-    assert_eq!(count, BTreeMap::from(expected));
+    assert_eq!(types("millicast"), millicast.concat());
+    let aioz =
+        ["file.received", "encoding.started", "partial.finished", "encoding.finished", "encoding.failed"];
+    assert_eq!(types("aioz"), aioz);
+    let omegastream = "process_failed process_succeeded deleted failed_to_delete deletion_reverted uploaded \
+                       ready_for_processing in_progress completed_processing ready_to_watch";
+    assert_eq!(types("omegastream"), each("video", omegastream));
+    // What the platform names as uses: an asset is made, metadata and access rights change, a collection gets
+    // contents, a transcode and an analysis finish, a review is approved.
+    let iconik = [
+        "assets.create",
+        "assets.update",
+        "collections.update",
+        "collections.create",
+        "transcodes.update",
+        "analyses.update",
+        "reviews.update",
+    ];
+    assert_eq!(types("iconik"), iconik);
+    assert_eq!(types("cuewire").len(), 4);
+}
+
+#[test]
+fn every_category_and_operation_of_the_platform_with_the_most_is_there() {
+    let (categories, operations): (BTreeSet<_>, BTreeSet<_>) =
+        types("quortex").into_iter().map(|name| name.split_once('.').expect("a category")).unzip();
+    let expected = "input stream target publishing_points processing access program drm_merchant vod_asset \
+        push_endpoint ott_endpoint source destination sender receiver input_stream output_stream scheduled_event \
+        output input_status pool_status pool transcoding_preset organization membership user api_key payment plan \
+        service credit workspace cdn segment";
+    assert_eq!(categories, expected.split_whitespace().collect());
+    let expected = "creation update status_change deletion alarm_change";
+    assert_eq!(operations, expected.split(' ').collect());
+    for entry in all().iter().filter(|entry| entry.platform == "quortex") {
+        let sample = sample(entry);
+        let applications = ["play", "link", "organization", "billing", "user", "switch", "admin", "ingest"];
+        assert!(applications.contains(&text(&sample, "application")), "{}", entry.name);
+    }
 }
 
 #[test]
@@ -82,11 +125,6 @@ fn types_that_are_not_always_sent_say_so() {
             "video.in_progress",
             "video.completed_processing",
             "video.ready_to_watch",
-            // Cuewire's own, which nothing publishes yet.
-            "webhook.disabled",
-            "webhook.failing",
-            "webhook.recovered",
-            "webhook.delivery_failed",
         ]
     );
 }
@@ -265,4 +303,11 @@ fn the_answer_shows_an_entry_as_its_file_has_it() {
             r#""ended":1638463500963}}}"#,
         )
     );
+}
+
+#[test]
+fn a_category_that_no_platform_has_is_other_as_a_label() {
+    for (category, label) in [("recordings", "recordings"), ("Recordings", "other"), ("made-up", "other")] {
+        assert_eq!(category_label(category), label);
+    }
 }

@@ -11,10 +11,23 @@ use uuid::Uuid;
 
 use super::{Database, DbError};
 use crate::delivery::{self, Attempt, Outcome, Reason, State};
-use crate::ids::{DeliveryId, Round};
+use crate::ids::{DeliveryId, Round, WebhookId};
 
 pub use failures::{FailedAttempt, LastFailure};
 pub use read::{AttemptPlace, Course, MinuteStats};
+
+/// Deliveries to a webhook that had to stay away in a minute, without an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParkedMinute {
+    /// The webhook.
+    pub webhook: WebhookId,
+    /// The minute's beginning.
+    pub minute: OffsetDateTime,
+    /// Because it was busy, or its breaker open.
+    pub parked: i64,
+    /// Because its rate limit was reached.
+    pub limited: i64,
+}
 
 /// What names an attempt, and the day whose partition has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,6 +149,31 @@ impl Database {
             )
             .await?;
         Ok(rows.iter().map(key_of).collect())
+    }
+
+    /// Adds deliveries that had to stay away to the statistics.
+    pub async fn record_parkings(&self, minutes: &[ParkedMinute]) -> Result<(), DbError> {
+        let days: Vec<Date> = minutes.iter().map(|parked| parked.minute.date()).collect();
+        let webhooks: Vec<Uuid> = minutes.iter().map(|parked| parked.webhook.0).collect();
+        let starts: Vec<OffsetDateTime> = minutes.iter().map(|parked| parked.minute).collect();
+        let parked: Vec<i64> = minutes.iter().map(|minute| minute.parked).collect();
+        let limited: Vec<i64> = minutes.iter().map(|minute| minute.limited).collect();
+        let connection = self.connection().await?;
+        let statement = connection
+            .prepare_cached(
+                "INSERT INTO delivery_stats
+                     (day, webhook_id, minute, delivered, failed, dead, duration_us, parked, limited)
+                 SELECT day, webhook, minute, 0, 0, 0, 0, parked, limited
+                 FROM unnest($1::date[], $2::uuid[], $3::timestamptz[], $4::bigint[], $5::bigint[])
+                     AS stats (day, webhook, minute, parked, limited)
+                 ORDER BY 1, 2, 3
+                 ON CONFLICT (webhook_id, minute, day) DO UPDATE SET
+                     parked = delivery_stats.parked + excluded.parked,
+                     limited = delivery_stats.limited + excluded.limited",
+            )
+            .await?;
+        connection.execute(&statement, &[&days, &webhooks, &starts, &parked, &limited]).await?;
+        Ok(())
     }
 
     /// Which of these attempts are on record, and what they came to.

@@ -2,7 +2,8 @@
 //!
 //! Triggers announce each change with its commit (`NOTIFY`) and log it (`changes`). A watcher passes on
 //! both: notifications at once, and once a minute what the log says of the last minutes, in case one was
-//! missed. Whenever the listening connection is lost, everything counts as changed.
+//! missed. Whenever the listening connection is lost, everything counts as changed. Breakers that open and close are
+//! announced by a channel of their own, to those who ask for it.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -11,10 +12,11 @@ use tokio::sync::mpsc;
 use tokio_postgres::AsyncMessage;
 
 use super::{Database, DbError};
-use crate::ids::OrganizationId;
+use crate::ids::{OrganizationId, WebhookId};
 use crate::shutdown::Shutdown;
 
-const CHANNEL: &str = "cuewire_changes";
+const CONFIGURATION: &str = "cuewire_changes";
+const BREAKERS: &str = "cuewire_breakers";
 const RECONCILE_EVERY: Duration = Duration::from_secs(60);
 /// How far back a reconciliation looks: the last one, and a transaction that was open meanwhile.
 const RECONCILE_MINUTES: i32 = 3;
@@ -27,8 +29,19 @@ const BUFFERED: usize = 1_024;
 pub enum Change {
     /// Something of this organization: itself, its keys, its webhooks.
     Organization(OrganizationId),
+    /// The circuit breaker of this webhook.
+    Breaker(WebhookId),
     /// Nobody knows: the watcher was not listening for a while.
     Everything,
+}
+
+/// What to watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    /// The configuration.
+    Configuration,
+    /// The configuration, and the webhooks' circuit breakers.
+    BreakersToo,
 }
 
 /// The changes, from the moment of [`Database::watch_changes`] on.
@@ -47,16 +60,25 @@ impl Changes {
     }
 }
 
+impl Change {
+    fn read(channel: &str, payload: &str) -> Option<Self> {
+        match channel {
+            BREAKERS => payload.parse().ok().map(Self::Breaker),
+            _ => payload.parse().ok().map(Self::Organization),
+        }
+    }
+}
+
 impl Database {
-    /// Watches the configuration until the service stops.
+    /// Watches until the service stops.
     #[must_use]
-    pub fn watch_changes(&self, shutdown: Shutdown) -> Changes {
+    pub fn watch_changes(&self, watched: Watched, shutdown: Shutdown) -> Changes {
         let (sender, receiver) = mpsc::channel(BUFFERED);
         let database = self.clone();
         shutdown.clone().spawn_vital("watch over changes", async move {
             let watch = async {
                 loop {
-                    if let Err(error) = database.listen(&sender).await {
+                    if let Err(error) = database.listen(watched, &sender).await {
                         tracing::warn!(%error, "not listening for changes of configuration; trying again");
                     }
                     if sender.is_closed() {
@@ -71,7 +93,7 @@ impl Database {
     }
 
     /// Listens until the connection ends or nobody is interested any more.
-    async fn listen(&self, changes: &mpsc::Sender<Change>) -> Result<(), DbError> {
+    async fn listen(&self, watched: Watched, changes: &mpsc::Sender<Change>) -> Result<(), DbError> {
         let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
         let (sender, mut notifications) = mpsc::channel(BUFFERED);
         let driver = tokio::spawn(async move {
@@ -84,7 +106,10 @@ impl Database {
             }
         });
         let listen = async {
-            client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+            client.batch_execute(&format!("LISTEN {CONFIGURATION}")).await?;
+            if watched == Watched::BreakersToo {
+                client.batch_execute(&format!("LISTEN {BREAKERS}")).await?;
+            }
             let mut reconcile = tokio::time::interval(RECONCILE_EVERY);
             reconcile.tick().await;
             let mut change = Some(Change::Everything);
@@ -97,7 +122,7 @@ impl Database {
                 tokio::select! {
                     notification = notifications.recv() => {
                         let Some(notification) = notification else { return Ok(()) };
-                        change = notification.payload().parse().ok().map(Change::Organization);
+                        change = Change::read(notification.channel(), notification.payload());
                     }
                     _ = reconcile.tick() => self.reconcile(changes).await?,
                     () = changes.closed() => return Ok(()),

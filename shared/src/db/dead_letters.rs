@@ -15,6 +15,7 @@ use crate::event::Event;
 use crate::ids::{DeadLetterId, DeliveryId, OrganizationId, Round, WebhookId};
 use crate::message::dead::{Claim, DeadDelivery};
 use crate::message::{DeadMessage, Redrive};
+use crate::webhook::OWN_CATEGORY;
 
 pub use read::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterPlace, StoredDeadLetter};
 
@@ -41,7 +42,8 @@ pub struct DueRedrive {
 }
 
 impl Database {
-    /// Puts a batch on record, each id once. Answers those that were not on record before.
+    /// Puts a batch on record, each id once, and notes that their organizations are to be told of deliveries among
+    /// them. Answers those that were not on record before.
     ///
     /// A dead letter belongs to its delivery's organization, or to the one that its message names and its
     /// publisher may speak for, or else to nobody: the operator has it.
@@ -50,7 +52,8 @@ impl Database {
         let connection = self.connection().await?;
         let statement = connection
             .prepare_cached(
-                "INSERT INTO dead_letters (id, reason, detail, organization_id, category, event_source,
+                "WITH recorded AS (
+                 INSERT INTO dead_letters (id, reason, detail, organization_id, category, event_source,
                      event_id, event_type, webhook_id, delivery_id, round, last_attempt, payload,
                      content_type, message_headers, exchange, routing_key, created_at, redrive_at)
                  SELECT id, reason, detail,
@@ -71,7 +74,19 @@ impl Database {
                          event_source, event_id, event_type, webhook_id, delivery_id, round, last_attempt,
                          payload, content_type, message_headers, exchange, routing_key, redrive_at, among)
                  ON CONFLICT (id) DO NOTHING
-                 RETURNING id",
+                 RETURNING *
+                 ), noted AS (
+                 INSERT INTO notices (organization_id, webhook_id, type, data)
+                 SELECT recorded.organization_id, webhook_id, 'webhook.delivery_failed',
+                        json_strip_nulls(json_build_object('webhook_id', webhook_id, 'url', url,
+                            'reason', reason, 'detail', detail, 'delivery_id', delivery_id,
+                            'event_id', event_id, 'event_type', event_type))
+                 FROM recorded JOIN organizations ON organizations.id = recorded.organization_id
+                      LEFT JOIN webhooks ON webhooks.id = webhook_id
+                 -- what tells of a delivery that failed must not cause more of it
+                 WHERE delivery_id IS NOT NULL AND category <> $22
+                 )
+                 SELECT id FROM recorded",
             )
             .await?;
         let rows = connection
@@ -99,6 +114,7 @@ impl Database {
                     &columns.routing_keys,
                     &columns.redrive_at,
                     &columns.among,
+                    &OWN_CATEGORY,
                 ],
             )
             .await?;

@@ -1,5 +1,6 @@
-//! Webhooks, their secrets and their health.
+//! Webhooks and their secrets; how they fare is in `health`, how they are managed in `manage`.
 
+mod health;
 mod manage;
 
 use std::time::Duration;
@@ -12,13 +13,14 @@ use crate::formats::{Format, Owner};
 use crate::ids::{OrganizationId, WebhookId};
 use crate::retry::Schedule;
 use crate::signature::Scheme;
-use crate::webhook::{Pattern, Subscription, Webhook};
+use crate::webhook::{Breaker, Pattern, Subscription, Webhook};
 
-pub use manage::RotatedSecret;
+pub use health::Opening;
+pub use manage::{Failing, RotatedSecret};
 
 /// The columns of [`Webhook`], of `webhooks` joined with its health.
 const WEBHOOK: &str = "
-    SELECT webhooks.*, webhook_health.first_failed_at
+    SELECT webhooks.*, first_failed_at, opened_at, probes, next_probe_at
     FROM webhooks LEFT JOIN webhook_health ON webhook_health.webhook_id = webhooks.id";
 
 /// A page of subscriptions, when all are loaded: large enough that a million take a few hundred round trips.
@@ -61,7 +63,7 @@ impl Database {
         let connection = self.connection().await?;
         let statement = connection
             .prepare_cached(
-                "SELECT webhooks.*, webhook_health.first_failed_at,
+                "SELECT webhooks.*, first_failed_at, opened_at, probes, next_probe_at,
                      organizations.name AS owner_name, organizations.external_id AS owner_external_id
                  FROM webhooks JOIN organizations ON organizations.id = webhooks.organization_id
                      LEFT JOIN webhook_health ON webhook_health.webhook_id = webhooks.id
@@ -120,47 +122,6 @@ impl Database {
         let rows = connection.query(&statement, &[&organization.0]).await?;
         Ok(rows.iter().filter_map(read_subscription).collect())
     }
-
-    /// Disables a webhook whose receiver at `url` is gone, unless it is disabled already, or sent elsewhere by
-    /// now.
-    pub async fn disable_webhook(&self, webhook: WebhookId, url: &str, reason: &str) -> Result<(), DbError> {
-        let connection = self.connection().await?;
-        let statement = connection
-            .prepare_cached(
-                "UPDATE webhooks SET enabled = false, disabled_reason = $3, updated_at = now()
-                 WHERE id = $1 AND url = $2 AND enabled",
-            )
-            .await?;
-        connection.execute(&statement, &[&webhook.0, &url, &reason]).await?;
-        Ok(())
-    }
-
-    /// Notes that a webhook has begun to fail, unless that is noted already.
-    pub async fn webhook_is_failing(
-        &self,
-        webhook: WebhookId,
-        since: OffsetDateTime,
-        error: &str,
-    ) -> Result<(), DbError> {
-        let connection = self.connection().await?;
-        let statement = connection
-            .prepare_cached(
-                "INSERT INTO webhook_health (webhook_id, first_failed_at, last_error)
-                 SELECT id, $2, $3 FROM webhooks WHERE id = $1
-                 ON CONFLICT (webhook_id) DO NOTHING",
-            )
-            .await?;
-        connection.execute(&statement, &[&webhook.0, &since, &error.replace('\0', "\u{fffd}")]).await?;
-        Ok(())
-    }
-
-    /// Notes that a webhook has recovered.
-    pub async fn webhook_has_recovered(&self, webhook: WebhookId) -> Result<(), DbError> {
-        let connection = self.connection().await?;
-        let statement = connection.prepare_cached("DELETE FROM webhook_health WHERE webhook_id = $1").await?;
-        connection.execute(&statement, &[&webhook.0]).await?;
-        Ok(())
-    }
 }
 
 /// A subscription, or none where the row holds what this version cannot read: one such webhook must not
@@ -207,6 +168,7 @@ fn read_webhook(row: &Row) -> Result<Webhook, DbError> {
         enabled: row.get("enabled"),
         disabled_reason: row.get("disabled_reason"),
         first_failed_at: row.get("first_failed_at"),
+        breaker: read_breaker(row),
         format: Format::parse(row.get("format")).ok_or_else(|| unreadable("format"))?,
         event_types: read_patterns(row)?,
         filter: row.get("filter"),
@@ -215,10 +177,19 @@ fn read_webhook(row: &Row) -> Result<Webhook, DbError> {
             "v1a" => Scheme::V1a,
             _ => Scheme::V1,
         },
+        own_rate_limit: row.get::<_, Option<i32>>("rate_limit_per_second").map(i32::unsigned_abs),
         max_in_flight: row.get::<_, i32>("max_in_flight").unsigned_abs(),
         timeout: Duration::from_millis(u64::from(row.get::<_, i32>("timeout_ms").unsigned_abs())),
         retry_schedule: schedule.as_deref().map(Schedule::from_millis),
         created_at: row.get("created_at"),
         updated_at: row.get("updated_at"),
+    })
+}
+
+fn read_breaker(row: &Row) -> Option<Breaker> {
+    Some(Breaker {
+        opened_at: row.get::<_, Option<OffsetDateTime>>("opened_at")?,
+        probes: row.get::<_, Option<i32>>("probes")?.unsigned_abs(),
+        next_probe_at: row.get::<_, Option<OffsetDateTime>>("next_probe_at")?,
     })
 }

@@ -18,6 +18,7 @@ pub(super) const RULES: Rules = Rules {
     name: "aioz",
     retries: Retries::Fixed(&[Duration::from_secs(3); 3]),
     signing: Signing::StandardWebhooks,
+    rate_limit: None,
     prepare,
     judge: Verdict::by_status_alone,
 };

@@ -18,6 +18,7 @@ pub(super) const RULES: Rules = Rules {
     name: "cloudevents",
     retries: Retries::AsTheWebhookSays,
     signing: Signing::StandardWebhooks,
+    rate_limit: None,
     prepare,
     judge: Verdict::by_status,
 };

@@ -57,18 +57,24 @@ pub(super) fn fit(text: &str, limit: Limit, escape: impl Fn(&str, char) -> Optio
     out
 }
 
+/// HTML's escapes, by which text can be neither markup nor a name in angle brackets.
+pub(super) fn as_html(_: &str, c: char) -> Option<&'static str> {
+    match c {
+        '&' => Some("&amp;"),
+        '<' => Some("&lt;"),
+        '>' => Some("&gt;"),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn html(_: &str, c: char) -> Option<&'static str> {
-        (c == '<').then_some("&lt;")
-    }
-
     fn cut(text: &str, max: usize, unit: Unit) -> String {
-        fit(text, Limit { max, unit }, html)
+        fit(text, Limit { max, unit }, as_html)
     }
 
     #[test]
@@ -100,8 +106,9 @@ mod tests {
             let json = |text: &str| serde_json::to_string(text).unwrap().len() - 2;
             prop_assert!(json(&cut(&text, max, Unit::JsonBytes)) <= max);
             prop_assert!(cut(&text, max, Unit::Characters).encode_utf16().count() <= max);
-            if json(&text.replace('<', "&lt;")) <= max {
-                prop_assert_eq!(cut(&text, max, Unit::JsonBytes), text.replace('<', "&lt;"));
+            let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+            if json(&escaped) <= max {
+                prop_assert_eq!(cut(&text, max, Unit::JsonBytes), escaped);
             }
         }
     }

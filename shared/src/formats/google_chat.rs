@@ -8,7 +8,7 @@
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::fit::{Limit, Unit, fit};
+use super::fit::{Limit, Unit, as_html, fit};
 use super::notice::Notice;
 use super::parts::json_request;
 use super::{Outgoing, Request, Retries, Rules, Signing, Unsendable};
@@ -20,8 +20,15 @@ const VALUE: Limit = Limit { max: 800, unit: Unit::JsonBytes };
 /// A longer link is left out, since a link cannot be cut.
 const MAX_LINK_BYTES: usize = 2_000;
 
-pub(super) const RULES: Rules =
-    Rules { name: "google_chat", retries: Retries::AsTheWebhookSays, signing: Signing::None, prepare, judge };
+pub(super) const RULES: Rules = Rules {
+    name: "google_chat",
+    retries: Retries::AsTheWebhookSays,
+    signing: Signing::None,
+    // One a second and space, by its pages.
+    rate_limit: Some(1),
+    prepare,
+    judge,
+};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -84,10 +91,10 @@ struct OpenLink {
 
 fn prepare(outgoing: &Outgoing<'_>) -> Result<Request, Unsendable> {
     let notice = Notice::of(outgoing.event);
-    let mut widgets = vec![Widget::TextParagraph { text: fit(&notice.sentence, SENTENCE, escape) }];
+    let mut widgets = vec![Widget::TextParagraph { text: fit(&notice.sentence, SENTENCE, as_html) }];
     widgets.extend(notice.facts.into_iter().map(|fact| Widget::DecoratedText {
         top_label: fact.label,
-        text: fit(&fact.value, VALUE, escape),
+        text: fit(&fact.value, VALUE, as_html),
         wrap_text: true,
     }));
     let link = notice.link.map(String::from).filter(|url| url.len() <= MAX_LINK_BYTES);
@@ -100,15 +107,6 @@ fn prepare(outgoing: &Outgoing<'_>) -> Result<Request, Unsendable> {
         text: format!("{} *{}*", notice.severity.icon(), notice.title),
         cards_v2: [CardWithId { card_id: "event", card }],
     }))
-}
-
-fn escape(_: &str, c: char) -> Option<&'static str> {
-    match c {
-        '&' => Some("&amp;"),
-        '<' => Some("&lt;"),
-        '>' => Some("&gt;"),
-        _ => None,
-    }
 }
 
 fn judge(outcome: &Outcome, now: OffsetDateTime) -> Verdict {

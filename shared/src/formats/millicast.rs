@@ -25,6 +25,7 @@ pub(super) const RULES: Rules = Rules {
     name: "millicast",
     retries: Retries::Fixed(&[]),
     signing: Signing::SingleHmac,
+    rate_limit: None,
     prepare,
     judge: Verdict::by_status_alone,
 };

@@ -22,6 +22,7 @@ pub(super) const RULES: Rules = Rules {
     name: "quortex",
     retries: Retries::AsTheWebhookSays,
     signing: Signing::StandardWebhooks,
+    rate_limit: None,
     prepare,
     judge: Verdict::by_status,
 };

@@ -8,7 +8,7 @@
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::fit::{Limit, Unit, fit};
+use super::fit::{Limit, Unit, as_html, fit};
 use super::notice::{Fact, Notice};
 use super::parts::json_request;
 use super::{Outgoing, Request, Retries, Rules, Signing, Unsendable};
@@ -22,8 +22,15 @@ const VALUE: Limit = Limit { max: 200, unit: Unit::Characters };
 /// A longer link is left out, since a link cannot be cut.
 const LINK: Limit = Limit { max: 2_000, unit: Unit::Characters };
 
-pub(super) const RULES: Rules =
-    Rules { name: "slack", retries: Retries::AsTheWebhookSays, signing: Signing::None, prepare, judge };
+pub(super) const RULES: Rules = Rules {
+    name: "slack",
+    retries: Retries::AsTheWebhookSays,
+    signing: Signing::None,
+    // One a second, by its pages; short bursts are not counted on.
+    rate_limit: Some(1),
+    prepare,
+    judge,
+};
 
 #[derive(Serialize)]
 struct Message {
@@ -71,7 +78,7 @@ fn prepare(outgoing: &Outgoing<'_>) -> Result<Request, Unsendable> {
     let fallback = format!("{title}: {}", notice.sentence);
     let mut blocks = vec![
         Block::Header { text: Text::plain(title) },
-        Block::Section(Section::Text(Text::plain(fit(&notice.sentence, SENTENCE, escape)))),
+        Block::Section(Section::Text(Text::plain(fit(&notice.sentence, SENTENCE, as_html)))),
     ];
     if !notice.facts.is_empty() {
         blocks.push(Block::Section(Section::Fields(notice.facts.iter().map(field).collect())));
@@ -79,27 +86,18 @@ fn prepare(outgoing: &Outgoing<'_>) -> Result<Request, Unsendable> {
     let link = notice.link.and_then(|link| link_text(link.as_str()));
     blocks.extend(link.map(|text| Block::Section(Section::Text(Text::formatted(text)))));
     blocks.push(Block::Context { elements: [Text::plain(notice.footer)] });
-    Ok(json_request(&Message { text: fit(&fallback, SENTENCE, escape), blocks }))
+    Ok(json_request(&Message { text: fit(&fallback, SENTENCE, as_html), blocks }))
 }
 
 fn field(fact: &Fact) -> Text {
-    Text::formatted(format!("*{}*\n{}", fact.label, fit(&fact.value, VALUE, escape)))
+    Text::formatted(format!("*{}*\n{}", fact.label, fit(&fact.value, VALUE, as_html)))
 }
 
 /// A link in the service's own notation, in which `|` ends the address.
 fn link_text(url: &str) -> Option<String> {
     let url = url.replace('|', "%7C");
-    let escaped = fit(&url, LINK, escape);
+    let escaped = fit(&url, LINK, as_html);
     (!escaped.ends_with('…')).then(|| format!("<{escaped}|Open>"))
-}
-
-fn escape(_: &str, c: char) -> Option<&'static str> {
-    match c {
-        '&' => Some("&amp;"),
-        '<' => Some("&lt;"),
-        '>' => Some("&gt;"),
-        _ => None,
-    }
 }
 
 fn judge(outcome: &Outcome, now: OffsetDateTime) -> Verdict {

@@ -17,6 +17,7 @@ pub(super) const RULES: Rules = Rules {
     name: "standard",
     retries: Retries::AsTheWebhookSays,
     signing: Signing::StandardWebhooks,
+    rate_limit: None,
     prepare,
     judge: Verdict::by_status,
 };

@@ -23,8 +23,15 @@ const MAX_LINK_BYTES: usize = 2_000;
 /// What a 200 says when the service behind it did not take the message; its status follows.
 const PASSED_ON: &str = "returned HTTP error ";
 
-pub(super) const RULES: Rules =
-    Rules { name: "teams", retries: Retries::AsTheWebhookSays, signing: Signing::None, prepare, judge };
+pub(super) const RULES: Rules = Rules {
+    name: "teams",
+    retries: Retries::AsTheWebhookSays,
+    signing: Signing::None,
+    // 60 in 30 s, by its pages. Beyond 100 an hour it answers as throttled, which the schedule bridges.
+    rate_limit: Some(2),
+    prepare,
+    judge,
+};
 
 #[derive(Serialize)]
 struct Message {

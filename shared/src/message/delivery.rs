@@ -24,6 +24,7 @@ const NUMBER: &str = "cuewire-attempt";
 const DUE: &str = "cuewire-due";
 const DEADLINE_AT: &str = "cuewire-deadline";
 const NOT_BEFORE: &str = "cuewire-not-before";
+const HAS_PLACE: &str = "cuewire-has-place";
 
 /// A delivery to be attempted.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub struct DeliveryMessage {
     pub deadline: OffsetDateTime,
     /// Not to be sent before this time.
     pub not_before: Option<OffsetDateTime>,
+    /// Whether it comes back then to a place that its webhook's rate limit gave it.
+    pub has_place: bool,
     /// The event's category.
     pub category: String,
     /// The lane it came by.
@@ -85,11 +88,18 @@ impl DeliveryMessage {
             due: now,
             deadline: now + DEADLINE,
             not_before: None,
+            has_place: false,
             category: new.category.to_owned(),
             lane,
             reply: None,
             event: new.event,
         }
+    }
+
+    /// Whether no sender has had it before, unless the broker delivers it again: nothing can be on record of it.
+    #[must_use]
+    pub fn comes_straight_from_the_router(&self) -> bool {
+        self.round == Round::FIRST && self.number == 1 && self.not_before.is_none()
     }
 
     /// The day whose partition has this attempt's record.
@@ -109,17 +119,22 @@ impl DeliveryMessage {
     pub fn next(mut self, at: OffsetDateTime) -> Self {
         self.number += 1;
         self.due = at;
-        self.not_before = Some(at);
-        self.lane = Lane::Due;
-        self
+        self.parked(at)
     }
 
     /// The same attempt, not before `at`.
     #[must_use]
     pub fn parked(mut self, at: OffsetDateTime) -> Self {
         self.not_before = Some(at);
+        self.has_place = false;
         self.lane = Lane::Due;
         self
+    }
+
+    /// The same attempt, at a place that its webhook's rate limit has for it at `at`.
+    #[must_use]
+    pub fn at_its_place(self, at: OffsetDateTime) -> Self {
+        Self { has_place: true, ..self.parked(at) }
     }
 
     /// The message for its lane.
@@ -146,6 +161,9 @@ impl DeliveryMessage {
         }
         if let Some(at) = self.not_before {
             headers = headers.time(NOT_BEFORE, at);
+        }
+        if self.has_place {
+            headers = headers.text(HAS_PLACE, "true");
         }
         Publication {
             exchange,
@@ -190,6 +208,7 @@ impl DeliveryMessage {
             due: headers.time(DUE)?,
             deadline: headers.time(DEADLINE_AT)?,
             not_before: headers.optional_time(NOT_BEFORE)?,
+            has_place: headers.optional_text(HAS_PLACE)? == Some("true"),
             category: first_word(&received.routing_key).to_owned(),
             lane: lane_of(&received.routing_key).ok_or("the routing key names no lane")?,
             reply,

@@ -29,6 +29,12 @@ impl InForce {
         self.0.get(event.event_type.as_str()).map_or(Ok(()), |entry| entry.schema.check(event))
     }
 
+    /// How many steps that takes at most, told by the event's bytes; none where nothing is checked.
+    #[must_use]
+    pub fn most_steps(&self, event: &Event) -> usize {
+        self.0.get(event.event_type.as_str()).map_or(0, |entry| entry.schema.most_steps(event))
+    }
+
     /// Reads what an organization has in force now; none: nothing. What has not changed since `before` is not
     /// compiled again.
     pub async fn read(

@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Misfit;
+use super::{Misfit, Size};
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -20,8 +20,8 @@ const MAX_PATTERNS: usize = 16;
 /// Each makes the validator look twice at what is below it: sixteen times at most.
 const MAX_UNEVALUATED: usize = 4;
 
-/// How many values the schema holds, references followed; the error's path leads into the schema.
-pub(super) fn check(schema: &Value) -> Result<usize, Misfit> {
+/// The schema's size, references followed; the error's path leads into the schema.
+pub(super) fn check(schema: &Value) -> Result<Size, Misfit> {
     let Value::Object(root) = schema else { return Err(Misfit::new("", "must be an object")) };
     if root
         .get("$schema")
@@ -29,37 +29,37 @@ pub(super) fn check(schema: &Value) -> Result<usize, Misfit> {
     {
         return Err(Misfit::new("$schema", format!("must be {DRAFT:?}, or be left out")));
     }
-    let mut walk = Walk { root: schema, followed: Vec::new(), values: 0, patterns: 0, unevaluated: 0 };
+    let size = Size { values: 0, patterns: 0 };
+    let mut walk = Walk { root: schema, followed: Vec::new(), size, unevaluated: 0 };
     walk.visit(schema, 0)?;
-    Ok(walk.values)
+    Ok(walk.size)
 }
 
 struct Walk<'a> {
     root: &'a Value,
     /// The references that lead to where the walk is.
     followed: Vec<&'a str>,
-    values: usize,
-    patterns: usize,
+    size: Size,
     unevaluated: usize,
 }
 
 impl<'a> Walk<'a> {
     fn visit(&mut self, value: &'a Value, depth: usize) -> Result<(), Misfit> {
-        self.values += 1;
+        self.size.values += 1;
         let bound = |count: usize, limit: usize, what: &str| match count > limit {
             true => Err(Misfit::new("", format!("has more than {limit} {what}, references followed"))),
             false => Ok(()),
         };
-        bound(self.values, MAX_VALUES, "values")?;
+        bound(self.size.values, MAX_VALUES, "values")?;
         bound(depth, MAX_DEPTH, "levels")?;
         match value {
             Value::Array(elements) => elements.iter().try_for_each(|element| self.visit(element, depth + 1)),
             Value::Object(members) => {
-                self.patterns += usize::from(members.get("pattern").is_some_and(Value::is_string));
-                self.patterns +=
+                self.size.patterns += usize::from(members.get("pattern").is_some_and(Value::is_string));
+                self.size.patterns +=
                     members.get("patternProperties").and_then(Value::as_object).map_or(0, Map::len);
                 self.unevaluated += members.keys().filter(|name| name.starts_with("unevaluated")).count();
-                bound(self.patterns, MAX_PATTERNS, "patterns")?;
+                bound(self.size.patterns, MAX_PATTERNS, "patterns")?;
                 bound(self.unevaluated, MAX_UNEVALUATED, "unevaluated… keywords")?;
                 members.iter().try_for_each(|(name, member)| self.visit_member(name, member, depth))
             }

@@ -73,7 +73,7 @@ fn an_event_that_cannot_be_taken_apart_fits_no_schema() {
 fn every_schema_of_the_catalogue_may_be_in_force_and_its_sample_fits() {
     for entry in catalogue::all() {
         let schema = entry.compiled().unwrap_or_else(|misfit| panic!("{}: {misfit}", entry.name));
-        assert!(schema.values < 200, "{} has {} values", entry.name, schema.values);
+        assert!(schema.size.values < 200, "{} has {} values", entry.name, schema.size.values);
         let sample = Event::from_json(&Bytes::from_static(entry.sample.get().as_bytes())).unwrap();
         assert_eq!(schema.check(&sample), Ok(()), "{}", entry.name);
     }
@@ -162,6 +162,41 @@ fn an_event_of_many_values_is_refused_where_its_schema_is_large_too_and_checked_
         "`data` has too many values to be checked with a schema of this size"
     );
     assert_eq!(of_data(&json!({"items": {"type": "integer"}})).check(&values), Ok(()));
+}
+
+#[test]
+fn an_event_of_much_text_is_refused_where_its_schema_has_many_patterns_and_checked_where_it_has_few() {
+    let text = event(&"ab".repeat(20_000).into());
+    let patterns = |count: usize| of_data(&json!({"anyOf": vec![json!({"pattern": "^[ab]+$"}); count]}));
+    assert_eq!(
+        patterns(16).check(&text).unwrap_err().to_string(),
+        "`data` has too much text to be checked with the patterns of this schema"
+    );
+    assert_eq!(patterns(3).check(&text), Ok(()));
+    assert_eq!(of_data(&json!({"maxLength": 50_000})).check(&text), Ok(()));
+}
+
+#[test]
+fn what_a_check_may_cost_is_told_by_an_events_bytes_and_never_too_low() {
+    let binary = br#"{"id":"1","source":"s","type":"a.b","extra":"more","data_base64":"/9j/"}"#;
+    let datas = [
+        json!(null),
+        json!([]),
+        json!({}),
+        json!([[], {}, [1, 2, [3]]]),
+        json!({"a": 1, "b": {"c": "x,[{"}}),
+    ];
+    let binary = Event::from_json(&Bytes::from_static(binary)).unwrap();
+    for event in datas.iter().map(event).chain([binary]) {
+        let (weight, guess) = (Weight::of(&serde_json::to_value(&event).unwrap()), Weight::guess(&event));
+        assert!((weight.values..weight.values + 2 * ATTRIBUTES).contains(&guess.values), "{event:?}");
+        assert!((weight.text..weight.text + 2 * NAMES_BYTES).contains(&guess.text), "{event:?}");
+    }
+    let (some, many) = (event(&vec![0; 1_000].into()), event(&vec![0; 100_000].into()));
+    let schema = of_data(&json!({"items": {"allOf": vec![json!({"pattern": "a"}); 16]}}));
+    let pairs = 1_012 * schema.size.values;
+    assert!((pairs..pairs + MAX_STEPS).contains(&schema.most_steps(&some)), "{}", schema.most_steps(&some));
+    assert!((MAX_STEPS..=2 * MAX_STEPS).contains(&schema.most_steps(&many)));
 }
 
 #[test]

@@ -5,10 +5,16 @@
 #![allow(clippy::unwrap_used, reason = "in a test, what cannot be done fails the test")]
 
 mod aioz;
+mod bad_input;
+mod every_route;
 mod iconik;
 mod millicast;
 mod omegastream;
+mod platform;
 mod quortex;
+mod random;
+mod sent_back;
+mod unavailable;
 
 use std::collections::BTreeSet;
 

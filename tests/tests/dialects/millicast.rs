@@ -3,17 +3,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use cuewire_tests::system::test;
-use cuewire_tests::{Answer, Client, Receiver, Reply, Request, until, verify};
+use cuewire_tests::{Answer, Receiver, Reply, Request, until, verify};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-/// The platform's way to say that a request failed, whose message is a sentence.
-#[track_caller]
-fn fail(reply: Reply, status: u16) -> Value {
-    let body = reply.expect(status);
-    assert_eq!(body["status"], "fail", "{body}");
-    assert!(body["data"]["message"].as_str().is_some_and(|text| !text.is_empty()), "{body}");
-    body["data"].clone()
-}
+use crate::platform::{Caller, Platform};
 
 #[track_caller]
 fn success(reply: Reply) -> Value {
@@ -22,15 +17,16 @@ fn success(reply: Reply) -> Value {
     body["data"].clone()
 }
 
-/// A request as the platform's SDKs send it, with a body of JSON unless that is empty.
-async fn call(client: &Client, line: &str, body: &str) -> Reply {
-    let key = client.key().unwrap_or("none");
-    let content_type = if body.is_empty() { "" } else { "\nContent-Type: application/json" };
-    client.raw(&format!("{line} HTTP/1.1\nAuthorization: Bearer {key}{content_type}\n\n{body}")).await
+async fn add(millicast: &Caller, body: &Value) -> Value {
+    success(millicast.call("POST /platforms/millicast/api/webhooks", &body.to_string()).await)
 }
 
-async fn add(client: &Client, body: &Value) -> Value {
-    success(call(client, "POST /platforms/millicast/api/webhooks", &body.to_string()).await)
+async fn read(millicast: &Caller, webhook: &Value) -> Value {
+    success(millicast.call(&format!("GET {}", at(webhook)), "").await)
+}
+
+async fn update(millicast: &Caller, webhook: &Value, body: &str) -> Value {
+    success(millicast.call(&format!("PUT {}", at(webhook)), body).await)
 }
 
 fn at(webhook: &Value) -> String {
@@ -47,9 +43,17 @@ fn a_millicast_webhook_lives_as_the_platforms_documentation_tells() {
     test(async |system| {
         let receiver = Receiver::healthy().await;
         let organization = system.organization().await;
-        let api = &organization.admin;
-        let url = receiver.url("/millicast");
-        let made = add(api, &json!({"url": url, "isFeedHooks": true})).await;
+        let millicast = Platform::Millicast.by(&organization.admin).await;
+        let (key, url) = (organization.admin.key().unwrap(), receiver.url("/millicast"));
+        let made = organization
+            .admin
+            .raw(&format!(
+                "POST /platforms/millicast/api/webhooks HTTP/1.1\n\
+                 Authorization: Bearer {key}\nContent-Type: application/json\n\n\
+                 {{\"url\":\"{url}\",\"isFeedHooks\":true}}"
+            ))
+            .await;
+        let made = success(made);
         let id = made["id"].as_i64().unwrap();
         let expected = json!({
             "id": id, "url": url, "secret": made["secret"], "isFeedHooks": true, "isMediaHooks": false,
@@ -58,9 +62,7 @@ fn a_millicast_webhook_lives_as_the_platforms_documentation_tells() {
         });
         assert_eq!(made, expected);
         assert!(BASE64.decode(made["secret"].as_str().unwrap()).unwrap().len() >= 24);
-
-        let at = at(&made);
-        assert_eq!(success(call(api, &format!("GET {at}"), "").await), expected);
+        assert_eq!(read(&millicast, &made).await, expected);
 
         organization.in_effect().await;
         let event = organization.event("feeds.started");
@@ -74,34 +76,105 @@ fn a_millicast_webhook_lives_as_the_platforms_documentation_tells() {
         );
         assert!(verified(&delivery, &made["secret"]));
 
-        let renewed = success(call(api, &format!("PUT {at}"), r#"{"refreshSecret":true}"#).await);
+        let renewed = update(&millicast, &made, r#"{"refreshSecret":true}"#).await;
         assert_ne!(renewed["secret"], made["secret"]);
+        let expected = json!({"secret": renewed["secret"], "isMediaHooks": true, "isFeedHooks": true});
+        let changed =
+            update(&millicast, &made, r#"{"isMediaHooks":true,"isFeedHooks":null,"url":null}"#).await;
+        for (field, value) in expected.as_object().unwrap() {
+            assert_eq!(changed[field], *value, "{field}");
+        }
         organization.in_effect().await;
-        assert_eq!(success(call(api, "POST /platforms/millicast/api/webhooks/test/Feeds", "").await), true);
-        let sample = receiver.wait_for(2).await.remove(1);
-        assert_eq!(sample.json()["type"], "feeds");
-        assert!(verified(&sample, &renewed["secret"]) && !verified(&sample, &made["secret"]));
+        system.amqp().await.publish(&organization.event("feeds.ended")).await;
+        let delivery = receiver.wait_for(2).await.remove(1);
+        assert!(verified(&delivery, &renewed["secret"]) && !verified(&delivery, &made["secret"]));
 
-        assert_eq!(success(call(api, &format!("DELETE {at}"), "").await), true);
-        fail(call(api, &format!("GET {at}"), "").await, 404);
-        fail(call(api, &format!("DELETE {at}"), "").await, 404);
+        assert_eq!(success(millicast.call(&format!("DELETE {}", at(&made)), "").await), true);
+        millicast.failed(millicast.call(&format!("GET {}", at(&made)), "").await, 404);
+        millicast.failed(millicast.call(&format!("DELETE {}", at(&made)), "").await, 404);
+    });
+}
+
+/// What a webhook that takes all types receives of a test call: its path below `test/`, and its body.
+async fn tested(millicast: &Caller, receiver: &Receiver, kind: &str, body: &str) -> Request {
+    let before = receiver.count();
+    let line = format!("POST /platforms/millicast/api/webhooks/test/{kind}");
+    assert_eq!(success(millicast.call(&line, body).await), true);
+    assert_eq!(receiver.count(), before + 1, "{kind}");
+    receiver.requests().pop().unwrap()
+}
+
+#[test]
+fn a_millicast_test_sends_a_sample_of_its_type_to_every_webhook_that_takes_it() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let millicast = Platform::Millicast.by(&organization.admin).await;
+        let (receiver, refusing) =
+            (Receiver::healthy().await, Receiver::answering([Answer::status(500)]).await);
+        let all = json!({
+            "url": receiver.url("/"), "isFeedHooks": true, "isMediaHooks": true, "isRecordingHooks": true,
+            "isThumbnailHooks": true, "isTranscoderHooks": true, "isViewerConnectionHooks": true,
+        });
+        let made = add(&millicast, &all).await;
+        let feeds = json!({"url": refusing.url("/"), "isFeedHooks": true});
+        add(&millicast, &feeds).await;
+        let disabled = add(&millicast, &feeds).await;
+        let native = organization.admin.get("/v1/webhooks").await.expect(200)["data"].clone();
+        let native = native.as_array().unwrap();
+        let is_it = |of: &Value| native.iter().find(|it| it["number"] == of["id"]).unwrap()["id"].clone();
+        let path = |of: &Value| format!("/v1/webhooks/{}", is_it(of).as_str().unwrap());
+        let _ = organization.admin.patch(&path(&disabled), &json!({"enabled": false})).await.expect(200);
+        organization.in_effect().await;
+
+        let named = r#"{"webhookType":"x","streamName":"studio","transcoderName":"encoder"}"#;
+        for (kind, category, name, plain) in [
+            ("Feeds", "feeds", "name", "sample_stream"),
+            ("Media", "media", "streamName", "test-record-clip"),
+            ("Recordings", "recordings", "streamName", "testy"),
+            ("Transcoder", "transcoder", "transcoderName", "test_webhooks"),
+            ("ViewerConnection", "viewerConnection", "name", "myAwesomeStream"),
+        ] {
+            let sample = tested(&millicast, &receiver, kind, "").await;
+            assert_eq!(
+                (&sample.json()["type"], &sample.json()["data"][name]),
+                (&json!(category), &json!(plain))
+            );
+            assert!(verified(&sample, &made["secret"]));
+            let sample = tested(&millicast, &receiver, kind, named).await;
+            let expected = if kind == "Transcoder" { "encoder" } else { "studio" };
+            assert_eq!(sample.json()["data"][name], expected, "{kind}");
+            if let Some(stream) = sample.json()["data"]["streamId"].as_str() {
+                assert!(stream.ends_with("/studio"), "{kind}: {stream}");
+            }
+        }
+        let picture = tested(&millicast, &receiver, "Thumbnail", named).await;
+        assert_eq!(picture.header("content-type"), Some("image/jpeg"));
+        assert_eq!(picture.header("x-millicast-stream-id"), Some("ZG6NWV/studio"));
+        assert!(picture.body.starts_with(&[0xFF, 0xD8]) && verified(&picture, &made["secret"]));
+        // One of a kind that is taken by nobody else; the disabled one was left out.
+        assert_eq!(refusing.count(), 2, "whatever it answers, it is a success");
+        until("all samples are on record", async || {
+            let attempts = organization.admin.get(&format!("{}/attempts", path(&made))).await.expect(200);
+            (attempts["data"].as_array()?.len() == 11).then_some(())
+        })
+        .await;
     });
 }
 
 #[test]
 fn a_millicast_list_has_pages_in_both_directions() {
     test(async |system| {
-        let organization = system.organization().await;
-        let api = &organization.admin;
+        let millicast = Platform::Millicast.by(&system.organization().await.admin).await;
         let mut ids = Vec::new();
         for n in 0..12 {
             let made =
-                add(api, &json!({"url": format!("http://127.0.0.1:9/{n}"), "isFeedHooks": false})).await;
+                add(&millicast, &json!({"url": format!("http://127.0.0.1:9/{n}"), "isFeedHooks": false}))
+                    .await;
             ids.push(made["id"].as_i64().unwrap());
         }
         let listed = async |query: &str| -> Vec<i64> {
             let line = format!("GET /platforms/millicast/api/webhooks/list{query}");
-            let list = success(call(api, &line, "").await);
+            let list = success(millicast.call(&line, "").await);
             list.as_array().unwrap().iter().map(|webhook| webhook["id"].as_i64().unwrap()).collect()
         };
         assert_eq!(listed("").await, ids[..10]);
@@ -110,8 +183,13 @@ fn a_millicast_list_has_pages_in_both_directions() {
         let newest_first: Vec<_> = ids.iter().rev().copied().collect();
         assert_eq!(listed("?startingId=0&itemCount=12&isDescending=True").await, newest_first);
         assert_eq!(listed(&format!("?startingId={}&isDescending=true", ids[1])).await, [ids[1], ids[0]]);
-        for wrong in ["?itemCount=0", "?itemCount=-1", "?startingId=first", "?isDescending=perhaps"] {
-            fail(call(api, &format!("GET /platforms/millicast/api/webhooks/list{wrong}"), "").await, 400);
+        for (field, value) in
+            [("itemCount", "0"), ("itemCount", "-1"), ("startingId", "first"), ("isDescending", "perhaps")]
+        {
+            let line = format!("GET /platforms/millicast/api/webhooks/list?{field}={value}");
+            let reply = millicast.call(&line, "").await;
+            assert!(reply.json["data"]["errors"][field][0].is_string(), "{}", reply.text);
+            millicast.failed(reply, 400);
         }
     });
 }
@@ -121,9 +199,9 @@ fn millicast_flags_choose_the_types_and_the_filter_the_streams() {
     test(async |system| {
         let receiver = Receiver::healthy().await;
         let organization = system.organization().await;
-        let api = &organization.admin;
-        let nothing = add(api, &json!({"url": receiver.url("/nothing"), "isFeedHooks": false})).await;
-        let made = add(api, &json!({
+        let millicast = Platform::Millicast.by(&organization.admin).await;
+        let nothing = add(&millicast, &json!({"url": receiver.url("/nothing"), "isFeedHooks": false})).await;
+        let made = add(&millicast, &json!({
             "url": receiver.url("/some"), "isFeedHooks": false, "isRecordingHooks": true, "isTranscoderHooks": true,
             "isThumbnailHooks": true, "filter": "^live/",
         })).await;
@@ -158,17 +236,14 @@ fn millicast_flags_choose_the_types_and_the_filter_the_streams() {
             amqp.publish(&event).await;
             assert_eq!(organization.deliveries(&event).await.len(), usize::from(wanted), "{event}");
         }
-        let changed = success(
-            call(api, &format!("PUT {}", at(&made)), r#"{"filter":"a/b|c\\/d","isMediaHooks":true}"#).await,
-        );
+        let changed = update(&millicast, &made, r#"{"filter":"a/b|c\\/d","isMediaHooks":true}"#).await;
         assert_eq!((&changed["filter"], &changed["isMediaHooks"]), (&json!("a/b|c/d"), &json!(true)));
-        let cleared = success(
-            call(api, &format!("PUT {}", at(&made)), r#"{"filter":null,"isRecordingHooks":null}"#).await,
-        );
+        let cleared = update(&millicast, &made, r#"{"filter":null,"isRecordingHooks":null}"#).await;
         assert_eq!((&cleared["filter"], &cleared["isRecordingHooks"]), (&Value::Null, &json!(true)));
-        let refused = call(api, &format!("PUT {}", at(&made)), r#"{"filter":"(unclosed"}"#).await;
-        assert!(fail(refused, 400)["errors"]["filter"].is_array());
-        assert_eq!(success(call(api, &format!("GET {}", at(&nothing)), "").await), nothing);
+        let refused = millicast.call(&format!("PUT {}", at(&made)), r#"{"filter":"(unclosed"}"#).await;
+        assert!(refused.json["data"]["errors"]["filter"].is_array(), "{}", refused.text);
+        millicast.failed(refused, 400);
+        assert_eq!(read(&millicast, &nothing).await, nothing);
     });
 }
 
@@ -177,22 +252,22 @@ fn a_disabled_millicast_webhook_is_enabled_again_by_hand_or_by_another_url() {
     test(async |system| {
         let receiver = Receiver::answering([Answer::status(410)]).await;
         let organization = system.organization().await;
-        let api = &organization.admin;
-        let made = add(api, &json!({"url": receiver.url("/"), "isFeedHooks": true})).await;
+        let millicast = Platform::Millicast.by(&organization.admin).await;
+        let made = add(&millicast, &json!({"url": receiver.url("/"), "isFeedHooks": true})).await;
         let another = json!({"url": receiver.url("/another")}).to_string();
         for change in [r#"{"reEnable":true}"#, another.as_str()] {
             organization.in_effect().await;
             system.amqp().await.publish(&organization.event("feeds.started")).await;
             let gone = until("the webhook is disabled", async || {
-                let shown = success(call(api, &format!("GET {}", at(&made)), "").await);
+                let shown = read(&millicast, &made).await;
                 shown["disabled"].is_object().then(|| shown["disabled"].clone())
             })
             .await;
             assert_eq!(gone["until"], Value::Null);
             assert!(gone["reason"].as_str().unwrap().contains("410"), "{gone}");
-            let same = success(call(api, &format!("PUT {}", at(&made)), r#"{"isClipHooks":false}"#).await);
+            let same = update(&millicast, &made, r#"{"isClipHooks":false}"#).await;
             assert_eq!(same["disabled"], gone, "nothing else enables it");
-            let again = success(call(api, &format!("PUT {}", at(&made)), change).await);
+            let again = update(&millicast, &made, change).await;
             assert_eq!(again["disabled"], Value::Null);
         }
     });
@@ -202,7 +277,7 @@ fn a_disabled_millicast_webhook_is_enabled_again_by_hand_or_by_another_url() {
 fn a_native_webhook_keeps_what_millicast_has_no_word_for() {
     test(async |system| {
         let organization = system.organization().await;
-        let api = &organization.admin;
+        let millicast = Platform::Millicast.by(&organization.admin).await;
         let native = organization
             .webhook("http://127.0.0.1:9/")
             .types(&["feeds.started", "*.deleted"])
@@ -211,88 +286,90 @@ fn a_native_webhook_keeps_what_millicast_has_no_word_for() {
             .create()
             .await;
         let path = format!("/platforms/millicast/api/webhooks/{}", native.json["number"]);
-        let shown = success(call(api, &format!("GET {path}"), "").await);
+        let shown = success(millicast.call(&format!("GET {path}"), "").await);
         assert_eq!((&shown["isFeedHooks"], &shown["filter"]), (&json!(true), &Value::Null));
 
         let shown_back = json!({
             "url": shown["url"], "isFeedHooks": shown["isFeedHooks"], "isMediaHooks": shown["isMediaHooks"],
             "isClipHooks": shown["isClipHooks"],
         });
-        success(call(api, &format!("PUT {path}"), &shown_back.to_string()).await);
-        let read = async || api.get(&format!("/v1/webhooks/{}", native.id)).await.expect(200);
+        success(millicast.call(&format!("PUT {path}"), &shown_back.to_string()).await);
+        let read = async || organization.admin.get(&format!("/v1/webhooks/{}", native.id)).await.expect(200);
         let unchanged = read().await;
         for member in ["event_types", "filter", "url", "name"] {
             assert_eq!(unchanged[member], native.json[member], "{member}");
         }
 
-        success(call(api, &format!("PUT {path}"), r#"{"filter":"live","isMediaHooks":true}"#).await);
+        success(millicast.call(&format!("PUT {path}"), r#"{"filter":"live","isMediaHooks":true}"#).await);
         let changed = read().await;
         assert_eq!(changed["event_types"], json!(["feeds.started", "*.deleted", "media.*"]));
         let filter = changed["filter"].as_str().unwrap();
         assert!(filter.starts_with("(data.size > 0 OR subject = \"x\") AND ("), "{filter}");
-        success(call(api, &format!("PUT {path}"), r#"{"filter":null}"#).await);
+        success(millicast.call(&format!("PUT {path}"), r#"{"filter":null}"#).await);
         assert_eq!(read().await["filter"], "(data.size > 0 OR subject = \"x\")");
     });
 }
 
 #[test]
-fn what_is_wrong_is_told_in_millicasts_words() {
+fn what_is_wrong_with_a_millicast_webhook_is_told_field_by_field() {
     test(async |system| {
-        let organization = system.organization().await;
-        let api = &organization.admin;
-        let nobody = api.with_key(Some("cw_wrong"));
-        let viewer = organization.with_role("viewer").await;
-        let made = add(api, &json!({"url": "http://127.0.0.1:9/", "isFeedHooks": true})).await;
-        let line = "POST /platforms/millicast/api/webhooks";
-        let good = json!({"url": "http://127.0.0.1:9/", "isFeedHooks": true}).to_string();
-        fail(call(&nobody, line, &good).await, 401);
-        fail(api.raw("GET /platforms/millicast/api/webhooks/list HTTP/1.1\n\n").await, 401);
-        fail(call(&viewer, line, &good).await, 403);
-        fail(call(api, "GET /platforms/millicast/api/nothing", "").await, 404);
-        fail(call(api, "GET /platforms/millicast", "").await, 404);
-        fail(call(api, "GET /platforms/millicast/api/webhooks/abc", "").await, 404);
-        fail(call(api, "PATCH /platforms/millicast/api/webhooks/list", "").await, 405);
-        fail(call(api, line, &"x".repeat(300 * 1024)).await, 413);
-        fail(call(api, line, "{").await, 400);
-        fail(call(api, line, "").await, 415);
+        let millicast = Platform::Millicast.by(&system.organization().await.admin).await;
         for (body, field) in [
+            (json!({}), "url"),
+            (json!({}), "isFeedHooks"),
             (json!({"isFeedHooks": true}), "url"),
             (json!({"url": "http://127.0.0.1:9/"}), "isFeedHooks"),
             (json!({"url": "nowhere", "isFeedHooks": true}), "url"),
             (json!({"url": "http://10.0.0.1/", "isFeedHooks": true}), "url"),
             (json!({"url": "http://127.0.0.1:9/", "isFeedHooks": "yes"}), "isFeedHooks"),
+            (json!({"url": "http://127.0.0.1:9/", "isFeedHooks": true, "filter": "["}), "filter"),
         ] {
-            let data = fail(call(api, line, &body.to_string()).await, 400);
-            assert!(data["errors"][field][0].is_string(), "{body}: {data}");
+            let reply = millicast.call("POST /platforms/millicast/api/webhooks", &body.to_string()).await;
+            let errors = reply.json["data"]["errors"].clone();
+            millicast.failed(reply, 400);
+            assert!(errors[field][0].is_string(), "{body}: {errors}");
         }
-        let types = fail(call(api, "POST /platforms/millicast/api/webhooks/test/Everything", "").await, 400);
-        assert!(types["message"].as_str().unwrap().contains("ViewerConnection"), "{types}");
-
-        assert_eq!(success(call(&viewer, &format!("GET {}", at(&made)), "").await)["secret"], "");
-        let editor = organization.with_role("editor").await;
-        assert_eq!(success(call(&editor, &format!("GET {}", at(&made)), "").await)["secret"], made["secret"]);
-        for line in ["PUT", "DELETE"] {
-            fail(call(&viewer, &format!("{line} {}", at(&made)), "{}").await, 403);
-        }
-        fail(call(&viewer, "POST /platforms/millicast/api/webhooks/test/Feeds", "").await, 403);
-        let other = system.organization().await;
-        fail(call(&other.admin, &format!("GET {}", at(&made)), "").await, 404);
-        fail(call(&other.admin, &format!("DELETE {}", at(&made)), "").await, 404);
-        let standard = organization.webhook("http://127.0.0.1:9/").create().await;
-        fail(call(api, &format!("GET {}", at(&json!({"id": standard.json["number"]}))), "").await, 404);
+        let line = "POST /platforms/millicast/api/webhooks/test/Everything";
+        let said = millicast.failed(millicast.call(line, "").await, 400);
+        assert!(said.contains("Recordings, Thumbnail, Transcoder, Media, Feeds, ViewerConnection"), "{said}");
     });
 }
 
 #[test]
-fn a_millicast_body_may_come_in_chunks() {
+fn a_millicast_secret_is_shown_to_whoever_may_write() {
     test(async |system| {
         let organization = system.organization().await;
-        let key = organization.admin.key().unwrap();
-        let request = format!(
-            "POST /platforms/millicast/api/webhooks/ HTTP/1.1\nAuthorization: Bearer {key}\nContent-Type: application/json\nTransfer-Encoding: chunked\n\n{}",
-            json!({"url": "http://127.0.0.1:9/", "isFeedHooks": true, "unknown": 1}),
-        );
-        let made = success(organization.admin.raw(&request).await);
-        assert_eq!(made["isFeedHooks"], true);
+        let millicast = Platform::Millicast.by(&organization.admin).await;
+        let made = add(&millicast, &json!({"url": "http://127.0.0.1:9/", "isFeedHooks": true})).await;
+        for (role, secret) in [("editor", made["secret"].clone()), ("viewer", json!(""))] {
+            let by = Platform::Millicast.by(&organization.with_role(role).await).await;
+            assert_eq!(read(&by, &made).await["secret"], secret, "{role}");
+            let list = success(by.call("GET /platforms/millicast/api/webhooks/list", "").await);
+            assert_eq!(list[0]["secret"], secret, "{role}");
+        }
+    });
+}
+
+#[test]
+fn a_millicast_webhook_that_answers_nobody_is_disabled_until_the_next_probe() {
+    test(async |system| {
+        let receiver = Receiver::answering([Answer::break_off()]).await;
+        let organization = system.organization().await;
+        let millicast = Platform::Millicast.by(&organization.admin).await;
+        let made = add(&millicast, &json!({"url": receiver.url("/"), "isFeedHooks": true})).await;
+        organization.in_effect().await;
+        for _ in 0..5 {
+            system.amqp().await.publish(&organization.event("feeds.started")).await;
+        }
+        let disabled = until("its breaker is open", async || {
+            let shown = read(&millicast, &made).await;
+            shown["disabled"].is_object().then(|| shown["disabled"].clone())
+        })
+        .await;
+        let until = OffsetDateTime::parse(disabled["until"].as_str().unwrap(), &Rfc3339).unwrap();
+        let wait = (until - OffsetDateTime::now_utc()).as_seconds_f64();
+        assert!((0.0..=30.0).contains(&wait), "{disabled}");
+        let again = update(&millicast, &made, r#"{"reEnable":true}"#).await;
+        assert_eq!(again["disabled"], Value::Null);
     });
 }

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use cuewire_tests::event::events;
 use cuewire_tests::system::test;
 use cuewire_tests::wait::PATIENCE;
 use cuewire_tests::{Answer, Receiver, Request};
@@ -11,6 +10,8 @@ use cuewire_tests::{Answer, Receiver, Request};
 #[test]
 fn what_finds_its_tier_full_waits_in_the_next_longer_one_and_nothing_is_lost() {
     const EVENTS: usize = 60;
+    // Each with so few requests that its breaker stays closed, though half of them fail.
+    const WEBHOOKS: usize = 7;
     test(async |system| {
         system.limit_queue("retry.1s.v1", 5).await;
         let is_repeat =
@@ -20,10 +21,15 @@ fn what_finds_its_tier_full_waits_in_the_next_longer_one_and_nothing_is_lost() {
         })
         .await;
         let organization = system.organization().await;
-        organization.webhook(receiver.url("/")).schedule(&["1s"]).create().await;
+        let kind = |number: usize| format!("kind{}.b", number % WEBHOOKS);
+        for number in 0..WEBHOOKS {
+            let webhook = organization.webhook(receiver.url("/")).types(&[&kind(number)]);
+            webhook.schedule(&["1s"]).create().await;
+        }
+        organization.in_effect().await;
         // One after another: the broker tells that a queue is full a moment after it is.
-        for (before, event) in events(EVENTS, "a.b", &organization.id).iter().enumerate() {
-            system.amqp().await.publish(event).await;
+        for before in 0..EVENTS {
+            system.amqp().await.publish(&organization.event(&kind(before))).await;
             let arrives = |requests: &[Request]| {
                 requests.iter().map(Request::id).collect::<HashSet<_>>().len() > before
             };

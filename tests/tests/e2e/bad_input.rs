@@ -187,7 +187,7 @@ fn a_webhook_that_is_not_right_is_refused_with_the_field_and_the_reason() {
             (json!({"url": url, "retry_schedule": ["100h"]}), "retry_schedule"),
             (json!({"url": url, "max_in_flight": 0}), "max_in_flight"),
             (json!({"url": url, "timeout_ms": 60_000}), "timeout_ms"),
-            (json!({"url": url, "rate_limit_per_second": 5}), "rate_limit_per_second"),
+            (json!({"url": url, "rate_limit_per_second": 0}), "rate_limit_per_second"),
             (json!({"url": url, "secret": "hunter2"}), "secret"),
             (json!({"url": url, "signature": "v9"}), "signature"),
             (json!({"url": url, "urll": "x"}), "urll"),

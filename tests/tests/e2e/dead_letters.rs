@@ -7,10 +7,11 @@ use cuewire::retry::TIERS;
 use cuewire_tests::amqp::Raw;
 use cuewire_tests::event::{first_delivery, id};
 use cuewire_tests::system::test;
-use cuewire_tests::{Answer, Receiver, Service, Webhook, until, verify};
+use cuewire_tests::{Answer, Client, Receiver, Service, Webhook, until, verify};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 #[test]
 fn a_dead_letter_that_is_redriven_goes_out_again_under_its_old_id() {
@@ -200,5 +201,68 @@ fn a_message_that_is_not_understood_twice_is_one_dead_letter_and_another_like_it
         system.stop_all().await;
         let letters: i64 = system.database().await.query_one(count, &[]).await.unwrap().get(0);
         assert_eq!(letters, 4);
+    });
+}
+
+#[test]
+fn dead_letters_are_found_by_webhook_and_reason_and_what_is_nobodys_by_the_operator() {
+    test(async |system| {
+        let receiver =
+            Receiver::start(|request, _| Answer::status(if request.path == "/gone" { 410 } else { 500 }))
+                .await;
+        let (organization, stranger) = (system.organization().await, system.organization().await);
+        let broken =
+            organization.webhook(receiver.url("/broken")).types(&["a.*"]).schedule(&[]).create().await;
+        let gone = organization.webhook(receiver.url("/gone")).types(&["b.*"]).create().await;
+        let amqp = system.amqp().await;
+        for event_type in ["a.b", "b.c", "a.d"] {
+            amqp.publish(&organization.event(event_type)).await;
+        }
+        let mut no_type = organization.event("a.b");
+        no_type["type"] = "none".into();
+        amqp.publish_raw(&Raw::body("a.b", no_type.to_string())).await.unwrap();
+        amqp.publish_raw(&Raw::body("a.b", "not an event")).await.unwrap();
+        amqp.publish(&cuewire_tests::event("a.b", "nobody-at-all")).await;
+        organization.dead_letters(4).await;
+        let operator = system.operator();
+        let found = async |api: &Client, query: &str| {
+            let letters = api.get(&format!("/v1/dead-letters?{query}")).await.expect(200);
+            let letters = letters["data"].as_array().unwrap().iter();
+            letters.map(|it| it["reason"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        until("the operator has two", async || (found(&operator, "").await.len() == 2).then_some(())).await;
+
+        let (broken, gone) = (&broken.id, &gone.id);
+        let admin = &organization.admin;
+        for (api, query, reasons) in [
+            (admin, format!("webhook_id={broken}"), &["exhausted", "exhausted"][..]),
+            (admin, format!("webhook_id={gone}"), &["gone"]),
+            (admin, format!("webhook_id={broken}&reason=exhausted"), &["exhausted", "exhausted"]),
+            (admin, format!("webhook_id={broken}&reason=gone"), &[]),
+            (admin, "reason=poison".to_owned(), &["poison"]),
+            (admin, "reason=expired".to_owned(), &[]),
+            (admin, format!("webhook_id={}", Uuid::nil()), &[]),
+            (&stranger.admin, format!("webhook_id={broken}"), &[]),
+            (&stranger.admin, String::new(), &[]),
+            (&operator, "reason=poison".to_owned(), &["poison"]),
+            (&operator, "reason=rejected".to_owned(), &["rejected"]),
+            (&operator, "reason=exhausted".to_owned(), &[]),
+            (&operator, format!("webhook_id={broken}"), &[]),
+        ] {
+            assert_eq!(found(api, &query).await, reasons, "{query}");
+        }
+        for (query, field) in [
+            ("webhook_id=7", "webhook_id"),
+            ("webhook_id=", "webhook_id"),
+            ("reason=because", "reason"),
+            ("reason=", "reason"),
+            ("reason=GONE", "reason"),
+        ] {
+            let reply = admin.get(&format!("/v1/dead-letters?{query}")).await;
+            assert_eq!(reply.json["field"], field, "{}", reply.text);
+            let _ = reply.problem(422);
+        }
+        let problem = admin.get("/v1/dead-letters?colour=red").await.problem(400);
+        assert!(problem.contains("colour"), "{problem}");
     });
 }

@@ -1,4 +1,4 @@
-//! Receivers that mean harm, and targets that are none of a webhook's business.
+//! Receivers that mean harm.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -9,10 +9,6 @@ use cuewire_tests::{Answer, Receiver, Service, Setup};
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use serde_json::json;
-
-fn tells_an_address(text: &str) -> bool {
-    ["127.0.0.1", "::1"].iter().any(|address| text.contains(address))
-}
 
 #[test]
 fn of_a_huge_answer_16_kib_are_kept_and_no_more_is_read() {
@@ -43,11 +39,16 @@ fn an_answer_that_never_ends_ends_with_the_webhooks_timeout_and_holds_nobody_els
             let endless = Receiver::answering([Answer::endless(first, again, second)]).await;
             let quick = Receiver::healthy().await;
             let organization = system.organization().await;
-            let slow = organization.webhook(endless.url("/")).types(&["slow.*"]).schedule(&[]);
-            slow.with("timeout_ms", 2_500).create().await;
+            // Each with so few requests that its breaker stays closed.
+            for number in 0..5 {
+                let slow = organization.webhook(endless.url("/")).types(&[&format!("slow{number}.*")]);
+                slow.schedule(&[]).with("timeout_ms", 2_500).create().await;
+            }
             organization.webhook(quick.url("/")).types(&["quick.*"]).create().await;
             let amqp = system.amqp().await;
-            amqp.publish_all(&events(20, "slow.event", &organization.id)).await;
+            for number in 0..5 {
+                amqp.publish_all(&events(4, &format!("slow{number}.event"), &organization.id)).await;
+            }
             let hanging = endless.wait_for(1).await.remove(0);
             let published = Instant::now();
             amqp.publish_all(&events(50, "quick.event", &organization.id)).await;
@@ -170,60 +171,6 @@ fn a_redirect_is_a_failure_and_is_not_followed() {
         assert_eq!(letter["last_attempt"]["status"], 307);
         system.stop_all().await;
         assert_eq!((receiver.count(), elsewhere.count()), (1, 0));
-    });
-}
-
-#[test]
-fn a_private_address_is_refused_when_a_webhook_is_saved_and_again_when_it_is_sent_to() {
-    let setup = Setup::default().variable("CUEWIRE_ALLOWED_NETWORKS", "127.0.0.2/32");
-    setup.run(async |system| {
-        let organization = system.organization().await;
-        for url in [
-            "http://127.0.0.1/",
-            "http://10.1.2.3/",
-            "http://192.168.0.1/",
-            "http://169.254.169.254/latest/meta-data",
-            "http://[::1]/",
-            "http://[::ffff:127.0.0.1]/",
-            "http://[64:ff9b::7f00:1]/",
-            "http://[2002:7f00:1::]/",
-            "http://0x7f000001/",
-            "http://2130706433/",
-            "http://0/",
-            "http://localhost/",
-            "ftp://example.com/",
-            "file:///etc/passwd",
-            "http://user:password@example.com/",
-            "http://",
-            "not a url",
-        ] {
-            let reply = organization.admin.post("/v1/webhooks", &json!({"url": url})).await;
-            let detail = reply.problem(422);
-            assert!(detail.contains("url"), "{url}: {detail}");
-            if url == "http://localhost/" {
-                assert!(!tells_an_address(&detail), "what our resolver says is not told: {detail}");
-            }
-        }
-        // It came into the database when the network was still open.
-        let receiver = Receiver::healthy().await;
-        let webhook = organization.webhook("http://127.0.0.2:9/").schedule(&[]).create().await;
-        let update = "UPDATE webhooks SET url = $1 WHERE id = $2::text::uuid";
-        let database = system.database().await;
-        let port = receiver.url("/").replace("127.0.0.1", "localhost");
-        for url in [receiver.url("/"), port] {
-            database.execute(update, &[&url, &webhook.id]).await.unwrap();
-            organization.in_effect().await;
-            let event = organization.event("a.b");
-            system.amqp().await.publish(&event).await;
-            organization.delivery(id(&event), &webhook, "dead").await;
-        }
-        let letters = organization.dead_letters(2).await;
-        let details: Vec<_> = letters.iter().map(|letter| letter["detail"].as_str().unwrap()).collect();
-        assert!(details.iter().all(|detail| detail.contains("private or reserved range")), "{details:?}");
-        let by_name = details.iter().find(|detail| detail.contains("localhost")).unwrap();
-        assert!(!tells_an_address(by_name), "what our resolver says is not told: {by_name}");
-        system.stop_all().await;
-        assert_eq!(receiver.count(), 0);
     });
 }
 

@@ -1,7 +1,8 @@
 //! Ingest over HTTP under load that is nobody's friend: slow bodies, floods, batches full of faults.
 
+use cuewire_tests::amqp::Raw;
 use cuewire_tests::system::test;
-use cuewire_tests::{Client, Organization, Setup, event, until};
+use cuewire_tests::{Client, Organization, Service, Setup, event, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -59,6 +60,37 @@ fn an_organization_that_publishes_more_than_it_may_is_told_when_to_come_back() {
             (reply.status == 202).then_some(())
         })
         .await;
+    });
+}
+
+#[test]
+fn what_the_broker_does_not_take_costs_nothing_of_what_an_organization_may_publish() {
+    const QUEUE: &str = "router.events.v1";
+    Setup::default().variable("CUEWIRE_INGEST_LIMIT_PER_SECOND", "1").run(async |system| {
+        let organization = system.organization().await;
+        system.stop(Service::Router).await;
+        system.limit_queue(QUEUE, 1).await;
+        let amqp = system.amqp().await;
+        until("the queue takes no more", async || {
+            amqp.publish_raw(&Raw::event(&organization.event("a.b"))).await.err()
+        })
+        .await;
+        // As many as the bucket holds, again and again under the same ids.
+        let batch = Value::from(event::events(1_000, "a.b", &organization.id)).to_string();
+        let publish =
+            async || organization.admin.body(Method::POST, "/v1/events", BATCH, batch.clone()).await;
+        for _ in 0..3 {
+            let _ = publish().await.problem(503);
+        }
+        system.limit_queue(QUEUE, 100_000).await;
+        until("the queue takes them", async || {
+            let reply = publish().await;
+            assert!(reply.status == 503 || reply.status == 202, "{}", reply.text);
+            (reply.status == 202).then_some(())
+        })
+        .await;
+        let _ = publish().await.problem(429);
+        system.start(Service::Router).await;
     });
 }
 

@@ -66,6 +66,7 @@ fn each_service_counts_and_times_an_event_and_its_retry() {
             Service::Router,
             &[
                 ("cuewire_router_events_total", &[("outcome", "routed")], 1.0),
+                ("cuewire_router_routed_events_total", &[("category", "other")], 1.0),
                 ("cuewire_router_deliveries_total", &[], 1.0),
                 ("cuewire_router_batch_events_count", &[], 1.0),
                 ("cuewire_router_batch_events_sum", &[], 1.0),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cuewire_tests::event::{events, id};
+use cuewire_tests::event::id;
 use cuewire_tests::system::test;
 use cuewire_tests::{Answer, Receiver, Service, until, verify};
 use futures_util::future::join_all;
@@ -102,40 +102,6 @@ fn a_delivered_delivery_is_sent_again_once_however_often_that_is_asked_for_at_on
         receiver.wait_for(3).await;
         system.stop_all().await;
         assert_eq!(receiver.count(), 3);
-    });
-}
-
-#[test]
-fn a_list_read_page_by_page_has_everything_once() {
-    test(async |system| {
-        let receiver = Receiver::answering([Answer::status(500)]).await;
-        let organization = system.organization().await;
-        organization.webhook(receiver.url("/")).schedule(&[]).create().await;
-        for number in 0..6 {
-            let webhook = json!({"url": receiver.url(&format!("/{number}")), "event_types": ["none.such"]});
-            let _ = organization.admin.post("/v1/webhooks", &webhook).await.expect(201);
-        }
-        let published = events(25, "a.b", &organization.id);
-        system.amqp().await.publish_all(&published).await;
-        organization.dead_letters(25).await;
-        for (list, count) in [("/v1/webhooks", 7), ("/v1/events", 25), ("/v1/dead-letters", 25)] {
-            let mut seen = BTreeSet::new();
-            let mut cursor = String::new();
-            let mut pages = 0;
-            loop {
-                let page = organization.admin.get(&format!("{list}?limit=4{cursor}")).await.expect(200);
-                let entries = page["data"].as_array().unwrap();
-                assert!(entries.len() <= 4, "{list}");
-                for entry in entries {
-                    assert!(seen.insert(entry["id"].to_string()), "{list} has {} twice", entry["id"]);
-                }
-                pages += 1;
-                assert!(pages <= count, "{list} does not end");
-                let Some(next) = page["next_cursor"].as_str() else { break };
-                cursor = format!("&cursor={next}");
-            }
-            assert_eq!(seen.len(), count, "{list}");
-        }
     });
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cuewire::catalogue;
 use cuewire_tests::event::id;
 use cuewire_tests::system::test;
-use cuewire_tests::{Client, Organization, Receiver, Service, System, until, wait};
+use cuewire_tests::{Client, Organization, Receiver, Service, Setup, System, until, wait};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -83,6 +83,54 @@ fn events_that_do_not_fit_are_refused_over_http_and_nothing_of_their_batch_is_ac
         .await;
         system.stop_all().await;
         assert!(receiver.requests().iter().all(|request| request.json()["type"] != "batch.first"));
+    });
+}
+
+#[test]
+fn what_is_above_the_limit_is_not_checked_and_what_does_not_fit_counts() {
+    Setup::default().variable("CUEWIRE_INGEST_LIMIT_PER_SECOND", "1").run(async |system| {
+        let organization = system.organization().await;
+        enforce(system, &organization).await;
+        let unfit = Value::from(vec![slate(&organization, json!({})); 500]).to_string();
+        let publish =
+            async || organization.admin.body(Method::POST, "/v1/events", BATCH, unfit.clone()).await;
+        // Of the thousand tokens a few went by until the schema was in force.
+        let _ = publish().await.problem(422);
+        let _ = publish().await.problem(429);
+    });
+}
+
+#[test]
+fn a_check_that_takes_long_tells_the_same_and_a_request_may_ask_for_a_bounded_one() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let admin = &organization.admin;
+        // A thousand values, each of which is held against each of the event's.
+        let items = json!({"allOf": vec![json!({"type": "integer"}); 500]});
+        let schema = json!({"properties": {"data": {"items": items}}});
+        let path = "/v1/event-types/dear.one";
+        let _ = put(admin, path, &json!({"enforced": true, "schema": schema})).await.expect(200);
+        let dear = |last: Value| {
+            let mut event = organization.event("dear.one");
+            event["data"] = vec![json!(0); 4_000].into();
+            event["data"][3_999] = last;
+            event
+        };
+        let publish = async |events: Vec<Value>| {
+            let body = Value::from(events).to_string();
+            admin.body(Method::POST, "/v1/events", BATCH, body).await
+        };
+        let reply = until("the schema is in force", async || {
+            let reply = publish(vec![dear(json!(0)), dear(json!("text")), dear(json!(0))]).await;
+            (reply.status != 202).then_some(reply)
+        })
+        .await;
+        let fault = &reply.json["errors"];
+        assert_eq!((&fault[0]["index"], &fault[0]["field"]), (&json!(1), &json!("data[3999]")), "{fault}");
+        let _ = reply.problem(422);
+        let _ = publish(vec![dear(json!(0)); 3]).await.expect(202);
+        let problem = publish(vec![dear(json!(0)); 40]).await.problem(413);
+        assert!(problem.contains("several requests"), "{problem}");
     });
 }
 

@@ -1,117 +1,14 @@
 //! Two organizations that cannot see each other, on every native route that the API says it has.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
 use cuewire_tests::event::id;
 use cuewire_tests::system::test;
-use cuewire_tests::{Answer, Client, Organization, Receiver, Reply, Service, System, until};
+use cuewire_tests::{Receiver, Service, until};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
-/// A route as `/openapi.json` has it.
-struct Route {
-    method: Method,
-    path: String,
-    /// The example of its body.
-    example: Option<Value>,
-    /// Whether it wants a key.
-    guarded: bool,
-}
-
-async fn routes(api: &Client) -> Vec<Route> {
-    let document = api.with_key(None).get("/openapi.json").await.expect(200);
-    let mut routes = Vec::new();
-    // Keys and ids have other forms in the dialects, whose own tests try another organization's of each.
-    let native = |path: &str| !path.starts_with("/platforms/");
-    for (path, operations) in document["paths"].as_object().unwrap().iter().filter(|(path, _)| native(path)) {
-        for (method, operation) in operations.as_object().unwrap() {
-            let Ok(method) = method.to_uppercase().parse::<Method>() else { continue };
-            if !matches!(method.as_str(), "GET" | "POST" | "PATCH" | "PUT" | "DELETE") {
-                continue;
-            }
-            let content = operation["requestBody"]["content"].as_object();
-            let example = content.map(|types| {
-                let body = types.get("application/json").or_else(|| types.values().next()).unwrap();
-                let example = example(&document, body).or_else(|| example(&document, &body["schema"]));
-                example.unwrap_or_else(|| panic!("{method} {path} has no example of its body"))
-            });
-            let security = operation.get("security").or_else(|| document.get("security"));
-            let guarded = security.is_some_and(|all| all.as_array().is_some_and(|all| !all.is_empty()));
-            routes.push(Route { method, path: path.clone(), example, guarded });
-        }
-    }
-    routes
-}
-
-/// The example of a body or of a schema, which may be the example of what it refers to.
-fn example(document: &Value, of: &Value) -> Option<Value> {
-    if let Some(reference) = of["$ref"].as_str() {
-        return example(document, document.pointer(reference.trim_start_matches('#'))?);
-    }
-    if of["type"] == "object" && of.get("properties").is_none() {
-        return Some(json!({}));
-    }
-    let named = || of["examples"].as_object()?.values().next()?.get("value");
-    let listed = || of["examples"].as_array()?.first();
-    of.get("example").or_else(named).or_else(listed).cloned()
-}
-
-/// The route's path with one organization's things for its parameters, each known by the path before it.
-fn filled(route: &Route, things: &HashMap<&'static str, String>) -> String {
-    let mut path = String::new();
-    let mut at = 0;
-    while let Some(length) = route.path[at..].find('{') {
-        let before = &route.path[..at + length];
-        let thing = things
-            .get(before)
-            .unwrap_or_else(|| panic!("teach this test what follows {before:?} in the route {}", route.path));
-        path.push_str(&route.path[at..at + length]);
-        path.push_str(thing);
-        at += length + route.path[at + length..].find('}').unwrap() + 1;
-    }
-    path + &route.path[at..]
-}
-
-async fn call(api: &Client, route: &Route, path: &str) -> Reply {
-    let request = api.request(route.method.clone(), path).timeout(std::time::Duration::from_secs(20));
-    api.send(match &route.example {
-        Some(example) => request.header("content-type", "application/json").body(example.to_string()),
-        None => request,
-    })
-    .await
-}
-
-/// One of everything, by the path under which it is found.
-async fn things(system: &System, organization: &Organization<'_>) -> HashMap<&'static str, String> {
-    let broken = Receiver::answering([Answer::status(500)]).await;
-    let webhook = organization.webhook(broken.url("/")).schedule(&[]).create().await;
-    let event = organization.event("secrets.told");
-    system.amqp().await.publish(&event).await;
-    let letter = organization.dead_letters(1).await.remove(0);
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let keys = organization.admin.get("/v1/api-keys").await.expect(200);
-    let (letter_id, delivery) = (text(&letter["id"]), text(&letter["delivery_id"]));
-    let key = text(&keys["data"][0]["id"]);
-    let event_type = format!("slate.{}", organization.id);
-    let path = format!("/v1/event-types/{event_type}");
-    let _ = organization.admin.body(Method::PUT, &path, "application/json", "{}").await.expect(200);
-    HashMap::from([
-        ("/v1/event-types/", event_type),
-        ("/v1/organizations/", organization.id.clone()),
-        ("/v1/webhooks/", webhook.id),
-        ("/v1/events/", text(&event["id"])),
-        ("/v1/deliveries/", delivery),
-        ("/v1/dead-letters/", letter_id),
-        ("/v1/api-keys/", key.clone()),
-        ("/v1/organizations/{id}/api-keys/", key),
-    ])
-}
-
-/// Routes that never end.
-fn is_stream(route: &Route) -> bool {
-    route.path.ends_with("/stream")
-}
+use crate::native::{call, routes, things};
 
 #[test]
 fn no_route_lets_an_organization_see_or_touch_what_belongs_to_another() {
@@ -129,9 +26,15 @@ fn no_route_lets_an_organization_see_or_touch_what_belongs_to_another() {
             }
             seen
         };
+        let told = "/v1/events?type=webhook.delivery_failed";
+        until("its dead letter is told of", async || {
+            let events = victim.admin.get(told).await.expect(200);
+            events["data"].as_array().filter(|events| !events.is_empty()).map(|_| ())
+        })
+        .await;
         let before = look().await;
-        for route in routes.iter().filter(|route| !is_stream(route)) {
-            let path = filled(route, &victims);
+        for route in routes.iter().filter(|route| !route.is_stream()) {
+            let path = route.filled(&victims);
             let what = format!("{} {path}", route.method);
             if route.guarded {
                 let reply = call(&stranger.admin.with_key(None), route, &path).await;
@@ -165,14 +68,14 @@ fn no_route_lets_an_organization_see_or_touch_what_belongs_to_another() {
 
         // The same calls by their owner find what they name; what removes comes last.
         routes.sort_by_key(|route| route.method == Method::DELETE);
-        for route in routes.iter().filter(|route| !is_stream(route) && route.path.contains('{')) {
+        for route in routes.iter().filter(|route| !route.is_stream() && route.path.contains('{')) {
             let by_operator = route.path.starts_with("/v1/organizations");
             let operator = system.operator();
             let api = if by_operator { &operator } else { &victim.admin };
             if by_operator && route.method == Method::DELETE {
                 continue;
             }
-            let reply = call(api, route, &filled(route, &victims)).await;
+            let reply = call(api, route, &route.filled(&victims)).await;
             assert_ne!(reply.status, 404, "{} {}: {}", route.method, route.path, reply.text);
             assert!(!reply.status.is_server_error(), "{} {}: {}", route.method, route.path, reply.text);
         }

@@ -22,6 +22,11 @@ pub(crate) struct Load<'a> {
 impl<'a> Load<'a> {
     pub(crate) async fn new(system: &'a System, count: usize) -> Self {
         let receiver = Receiver::answering([Answer::status(200).after(ANSWER_AFTER)]).await;
+        Self::to(system, count, receiver).await
+    }
+
+    /// To this receiver.
+    pub(crate) async fn to(system: &'a System, count: usize, receiver: Receiver) -> Self {
         let organization = system.organization().await;
         organization.webhook(receiver.url("/")).types(&["feeds.started"]).create().await;
         let events = events(count, "feeds.started", &organization.id);

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, what cannot be done fails the test")]
 
 mod crashes;
+mod database_away;
 mod encryption;
 mod hanging;
 mod load;

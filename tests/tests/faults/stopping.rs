@@ -1,15 +1,19 @@
-//! SIGTERM, as every rollout sends it.
+//! Signals to stop: SIGTERM, as every rollout sends it, and Ctrl-C.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cuewire_tests::{Answer, Receiver, Service, Setup, until};
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::load::Load;
+
+/// To end at once, on a machine that is busy with other tests.
+const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[test]
 fn sigterm_under_load_loses_nothing_and_sends_nothing_twice() {
@@ -107,5 +111,58 @@ fn a_test_call_in_flight_is_answered_before_the_api_ends() {
         let attempt = reply.expect(200);
         assert_eq!((&attempt["state"], &attempt["status"]), (&json!("delivered"), &json!(200)));
         system.start(Service::Api).await;
+    });
+}
+
+#[test]
+fn ctrl_c_ends_every_service_in_good_order_with_what_is_in_flight() {
+    Setup::processes().run(async |system| {
+        let told = watch::Sender::new(false);
+        let receiver = Receiver::answering([Answer::status(200).when(&told)]).await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).create().await;
+        system.amqp().await.publish(&organization.event("a.b")).await;
+        receiver.wait_for(1).await;
+        for service in Service::ALL {
+            system.signal(service, "INT").await;
+        }
+        until("the sender finishes what is in flight", async || {
+            system.said(Service::Sender).await.iter().any(|line| line.contains("stopping")).then_some(())
+        })
+        .await;
+        told.send_replace(true);
+        for service in Service::ALL {
+            let ended = system.ended(service).await;
+            assert_eq!(ended.code, Some(0), "the {}: {}", service.name(), ended.said);
+        }
+        let delivered = "SELECT count(*) FROM attempts WHERE state = 'delivered'";
+        let delivered: i64 = system.database().await.query_one(delivered, &[]).await.unwrap().get(0);
+        assert_eq!((delivered, receiver.count()), (1, 1));
+    });
+}
+
+#[test]
+fn a_second_signal_ends_a_service_at_once_and_what_was_in_flight_is_delivered_again() {
+    Setup::processes().run(async |system| {
+        let receiver = Receiver::answering([Answer::never(), Answer::status(200)]).await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).create().await;
+        system.amqp().await.publish(&organization.event("a.b")).await;
+        receiver.wait_for(1).await;
+        system.signal(Service::Sender, "TERM").await;
+        until("the sender finishes what is in flight", async || {
+            system.said(Service::Sender).await.iter().any(|line| line.contains("stopping")).then_some(())
+        })
+        .await;
+        let asked = Instant::now();
+        system.signal(Service::Sender, "INT").await;
+        let ended = system.ended(Service::Sender).await;
+        assert_eq!(ended.code, Some(1), "{}", ended.said);
+        assert!(asked.elapsed() < AT_ONCE, "{:?}: {}", asked.elapsed(), ended.said);
+        let why = "work was still in flight at a second signal to stop; it will be delivered again";
+        assert!(ended.said.lines().last().unwrap().contains(why), "{}", ended.said);
+        system.start(Service::Sender).await;
+        let requests = receiver.wait_for(2).await;
+        assert_eq!(requests[0].id(), requests[1].id());
     });
 }

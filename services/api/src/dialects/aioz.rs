@@ -1,37 +1,39 @@
 //! The webhooks of AIOZ Stream, as its API, its SDKs and its help page manage them.
 //!
 //! From the platform's documentation and SDKs. An update changes what it names, but must name the `url`: so the
-//! SDKs' own tests expect it. Ours, where they are silent: a list is ordered by `created_at` unless it says
-//! otherwise, `search` finds any part of a name and no matter the case, a filter that is false finds the
-//! webhooks without that event, `user_id` is the organization, `last_triggered_at` is when the newest attempt
-//! on record began and null before the first, another `url` enables a webhook again that was disabled because
-//! its receiver was gone, and a check answers with success whatever the receiver says, which its message tells.
+//! SDKs' own tests expect it. Ours, where they are silent: keys that are shown in several forms at once must be one
+//! and the same; a list is ordered by `created_at` unless it says otherwise, `search` finds any part of a name and
+//! no matter the case, a filter that is false finds the webhooks without that event, `user_id` is the organization,
+//! `last_triggered_at` is when the newest attempt on record began and null before the first, another `url` enables a
+//! webhook again that was disabled because its receiver was gone, and a check answers with success whatever the
+//! receiver says, which its message tells.
+
+mod check;
+mod webhook;
 
 use axum::Json as Answer;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use cuewire::catalogue;
 use cuewire::db::api_keys::KeyHolder;
 use cuewire::formats::Format;
 use cuewire::ids::WebhookId;
 use cuewire::webhook::Webhook;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::selection::{Choice, Selection};
-use super::{Dialect, flag, micros, tenant, whole};
+use self::webhook::{ENCODING_FINISHED, ENCODING_STARTED, FILE_RECEIVED, Fields, View};
+use super::failure::{Failure, Failures, without_422};
+use super::keys::{self, Shown};
+use super::selection::Selection;
+use super::{Dialect, flag, only, whole};
 use crate::Api;
 use crate::auth::{self, Credentials, Editor, Viewer};
 use crate::error::Problem;
 use crate::extract::{JsonOrForm, Path, Query};
-use crate::samples::listed_sample;
-use crate::webhooks::{self, WebhookFields};
 
 pub(super) const DIALECT: Dialect = Dialect {
     name: "aioz",
@@ -39,63 +41,24 @@ pub(super) const DIALECT: Dialect = Dialect {
         OpenApiRouter::new()
             .routes(routes!(create, list))
             .routes(routes!(get, update, update_by_put, delete))
-            .routes(routes!(check))
+            .routes(routes!(check::check))
     },
+    keys: &[
+        &[Shown::Bearer("A key, or its id and the key with a colon between them")],
+        &[Shown::Basic("A key's id and the key")],
+        &[Shown::Header(PUBLIC_KEY, "A key's id"), Shown::Header(SECRET_KEY, "The key")],
+    ],
     credentials: |_, headers| credentials(headers),
-    envelope,
+    failures: Failures::of::<Done>(),
 };
 
+const PUBLIC_KEY: &str = "stream-public-key";
+const SECRET_KEY: &str = "stream-secret-key";
+
+const FORMAT: Format = Format::Aioz;
 const DEFAULT_NAME: &str = "default_name_webhook";
 const DEFAULT_LIMIT: i64 = 25;
 const MAX_LIMIT: i64 = 100;
-
-const FILE_RECEIVED: Choice = &["file.received"];
-const ENCODING_STARTED: Choice = &["encoding.started"];
-const PARTIAL_FINISHED: Choice = &["partial.finished"];
-const ENCODING_FINISHED: Choice = &["encoding.finished"];
-const ENCODING_FAILED: Choice = &["encoding.failed"];
-const CHOICES: [Choice; 5] =
-    [FILE_RECEIVED, ENCODING_STARTED, PARTIAL_FINISHED, ENCODING_FINISHED, ENCODING_FAILED];
-
-/// What a client writes of a webhook; null is as good as nothing.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default)]
-#[schema(as = AiozWebhookFields,
-    example = json!({"url": "https://example.com/hooks", "encoding_finished": true}))]
-struct Fields {
-    name: Option<String>,
-    /// Required, in a change too.
-    url: Option<String>,
-    #[serde(deserialize_with = "flag")]
-    file_received: Option<bool>,
-    #[serde(deserialize_with = "flag")]
-    encoding_started: Option<bool>,
-    #[serde(deserialize_with = "flag")]
-    partial_finished: Option<bool>,
-    #[serde(deserialize_with = "flag")]
-    encoding_finished: Option<bool>,
-    #[serde(deserialize_with = "flag")]
-    encoding_failed: Option<bool>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = AiozWebhook)]
-struct View {
-    #[schema(value_type = uuid::Uuid)]
-    id: WebhookId,
-    user_id: String,
-    name: String,
-    url: String,
-    file_received: bool,
-    encoding_started: bool,
-    partial_finished: bool,
-    encoding_finished: bool,
-    encoding_failed: bool,
-    #[schema(example = "2023-06-11T11:11:11.111111Z")]
-    created_at: String,
-    updated_at: String,
-    last_triggered_at: Option<String>,
-}
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AiozOne)]
@@ -118,10 +81,12 @@ struct Success<T> {
     status: &'static str,
 }
 
+/// What is said where there is nothing to show, and where a request failed.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AiozDone)]
 struct Done {
     message: String,
+    /// `success` or `fail`.
     status: &'static str,
 }
 
@@ -158,6 +123,7 @@ struct ListQuery {
 #[schema(as = AiozSortBy)]
 enum SortBy {
     #[default]
+    #[serde(alias = "")]
     CreatedAt,
     Name,
 }
@@ -167,14 +133,9 @@ enum SortBy {
 #[schema(as = AiozOrderBy)]
 enum OrderBy {
     #[default]
+    #[serde(alias = "")]
     Asc,
     Desc,
-}
-
-/// What a check needs to know of its attempt.
-#[derive(Debug, Deserialize)]
-struct Attempted {
-    error: Option<String>,
 }
 
 /// Create a webhook
@@ -187,14 +148,14 @@ async fn create(
     JsonOrForm(new): JsonOrForm<Fields>,
 ) -> Result<(StatusCode, Answer<Success<One>>), Problem> {
     let mut fields = new.over(Selection::nothing())?;
-    if new.flags().iter().all(|(_, on)| *on != Some(true)) {
+    if !new.enable_any() {
         return Err(Problem::unreadable(
             "no event is enabled; set file_received, encoding_started, partial_finished, encoding_finished or \
              encoding_failed",
         ));
     }
     fields.name.get_or_insert_with(|| Some(DEFAULT_NAME.to_owned()));
-    fields.format = Some(Some(Format::Aioz.as_str().to_owned()));
+    fields.format = Some(Some(FORMAT.as_str().to_owned()));
     let (webhook, _) = api.make_webhook(&caller, fields).await?;
     let webhook = View::of(&webhook, &caller, None);
     Ok((StatusCode::CREATED, success(One { webhook })))
@@ -209,7 +170,7 @@ async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Answer<Success<List>>, Problem> {
     let (offset, limit) = query.page()?;
-    let mut webhooks = api.database.webhooks_in(caller.organization, &[Format::Aioz]).await?;
+    let mut webhooks = api.database.webhooks_in(caller.organization, &[FORMAT]).await?;
     webhooks.retain(|webhook| query.takes(webhook));
     if query.sort_by == SortBy::Name {
         webhooks.sort_by(|one, other| one.name.cmp(&other.name));
@@ -230,10 +191,8 @@ async fn get(
     State(api): State<Api>,
     Path(id): Path<WebhookId>,
 ) -> Result<Answer<Success<One>>, Problem> {
-    let webhook = find(&api, &caller, id).await?;
-    let views = views(&api, &caller, &[webhook]).await?;
-    let webhook = views.into_iter().next().ok_or_else(webhooks::none)?;
-    Ok(success(One { webhook }))
+    let webhook = api.webhook_in(&caller, id, &[FORMAT]).await?;
+    Ok(success(One { webhook: only(views(&api, &caller, &[webhook]).await?)? }))
 }
 
 /// Change a webhook
@@ -250,7 +209,7 @@ async fn update(
     JsonOrForm(changed): JsonOrForm<Fields>,
 ) -> Result<Answer<Done>, Problem> {
     // First whether there is one: so the answer for another's webhook does not depend on the body.
-    find(&api, &caller, id).await?;
+    api.webhook_in(&caller, id, &[FORMAT]).await?;
     let edit = |webhook: &Webhook| {
         let mut fields = changed.over(Selection::of(webhook))?;
         // The platform knows no disabled webhooks: one whose receiver was gone has no other way back.
@@ -287,96 +246,15 @@ async fn delete(
     State(api): State<Api>,
     Path(id): Path<WebhookId>,
 ) -> Result<Answer<Done>, Problem> {
-    find(&api, &caller, id).await?;
+    api.webhook_in(&caller, id, &[FORMAT]).await?;
     api.delete_webhook(&caller, id).await?;
     Ok(done("the webhook was deleted"))
-}
-
-/// Send a sample of an enabled event to a webhook now
-///
-/// Whatever the receiver says, the answer is a success, and its message tells what the receiver said.
-#[utoipa::path(post, path = "/api/webhooks/check/{id}", tag = "Platform: AIOZ", operation_id = "aioz_check",
-    params(("id" = Uuid, Path)), responses((status = 200, body = Done)))]
-async fn check(
-    Editor(caller): Editor,
-    State(api): State<Api>,
-    Path(id): Path<WebhookId>,
-) -> Result<Answer<Done>, Problem> {
-    let webhook = find(&api, &caller, id).await?;
-    let selection = Selection::of(&webhook);
-    let enabled = CHOICES.iter().find(|choice| selection.has(choice));
-    let [event_type, ..] = enabled.copied().unwrap_or_default() else {
-        return Err(Problem::unreadable("no event is enabled, so there is no sample to send"));
-    };
-    let sample = catalogue::find(event_type).and_then(listed_sample).ok_or_else(Problem::internal)?;
-    let attempt = api.send_sample(&webhook, sample).await?;
-    let attempted: Attempted = serde_json::from_slice(&attempt).map_err(|error| {
-        tracing::error!(%error, "a sender answered with no attempt");
-        Problem::internal()
-    })?;
-    Ok(done(match attempted.error {
-        None => format!("a sample of {event_type} was sent, and taken"),
-        Some(error) => format!("a sample of {event_type} was sent in vain: {error}"),
-    }))
-}
-
-/// The caller's webhook of this id and the platform's format.
-async fn find(api: &Api, caller: &KeyHolder, id: WebhookId) -> Result<Webhook, Problem> {
-    api.webhook_in(caller, id, &[Format::Aioz]).await
 }
 
 async fn views(api: &Api, caller: &KeyHolder, webhooks: &[Webhook]) -> Result<Vec<View>, Problem> {
     let ids: Vec<_> = webhooks.iter().map(|webhook| webhook.id).collect();
     let triggered = api.database.last_attempted(&ids).await?;
     Ok(webhooks.iter().map(|it| View::of(it, caller, triggered.get(&it.id).copied())).collect())
-}
-
-impl Fields {
-    fn flags(&self) -> [(Choice, Option<bool>); 5] {
-        [
-            (FILE_RECEIVED, self.file_received),
-            (ENCODING_STARTED, self.encoding_started),
-            (PARTIAL_FINISHED, self.partial_finished),
-            (ENCODING_FINISHED, self.encoding_finished),
-            (ENCODING_FAILED, self.encoding_failed),
-        ]
-    }
-
-    /// As changes of a webhook that selects these events so far.
-    fn over(&self, mut selection: Selection) -> Result<WebhookFields, Problem> {
-        let Some(url) = self.url.clone() else {
-            return Err(Problem::invalid_field("url", "is missing"));
-        };
-        for (choice, flag) in self.flags() {
-            if let Some(on) = flag {
-                selection.choose(&CHOICES, choice, on);
-            }
-        }
-        let name = self.name.clone().map(Some);
-        let mut fields = WebhookFields { url: Some(Some(url)), name, ..WebhookFields::default() };
-        selection.write_to(&mut fields);
-        Ok(fields)
-    }
-}
-
-impl View {
-    fn of(webhook: &Webhook, caller: &KeyHolder, last_triggered_at: Option<OffsetDateTime>) -> Self {
-        let selection = Selection::of(webhook);
-        Self {
-            id: webhook.id,
-            user_id: tenant(caller),
-            name: webhook.name.clone(),
-            url: webhook.url.clone(),
-            file_received: selection.has(FILE_RECEIVED),
-            encoding_started: selection.has(ENCODING_STARTED),
-            partial_finished: selection.has(PARTIAL_FINISHED),
-            encoding_finished: selection.has(ENCODING_FINISHED),
-            encoding_failed: selection.has(ENCODING_FAILED),
-            created_at: micros(webhook.created_at),
-            updated_at: micros(webhook.updated_at),
-            last_triggered_at: last_triggered_at.map(micros),
-        }
-    }
 }
 
 impl ListQuery {
@@ -403,28 +281,36 @@ impl ListQuery {
     }
 }
 
-/// A key alone or with its id, in any of the platform's four forms. Clients may show it in several at once; a
-/// whole pair of headers goes before the rest.
+/// A key alone or with its id, in any of the platform's four forms. Clients may show it in several at once; what is
+/// not of one and the same key is nobody's.
 fn credentials(headers: &HeaderMap) -> Option<Credentials> {
-    let public = headers.get("stream-public-key").and_then(|value| value.to_str().ok());
-    let secret = headers.get("stream-secret-key").map(HeaderValue::as_bytes);
-    let pair = public.zip(secret).and_then(|(public, secret)| Credentials::of_pair(public, secret));
-    pair.or_else(|| basic(headers)).or_else(|| {
-        let key = auth::bearer(headers)?;
-        split_pair(key).or_else(|| Some(Credentials::of_key(key)))
-    })
+    match (keys::pair(headers, PUBLIC_KEY, SECRET_KEY), of_authorization(headers)) {
+        (Some(pair), Some(other)) => pair?.and(other?),
+        (Some(shown), None) | (None, Some(shown)) => shown,
+        (None, None) => None,
+    }
 }
 
-fn basic(headers: &HeaderMap) -> Option<Credentials> {
-    let (scheme, encoded) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+/// The key that `Authorization` shows; some, if it is there.
+fn of_authorization(headers: &HeaderMap) -> Option<Option<Credentials>> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes().trim_ascii();
+    let bearer = || {
+        let key = auth::bearer(headers)?;
+        split_pair(key).or_else(|| Some(Credentials::of_key(key)))
+    };
+    (!value.is_empty()).then(|| basic(value).or_else(bearer))
+}
+
+fn basic(value: &[u8]) -> Option<Credentials> {
+    let (scheme, encoded) = std::str::from_utf8(value).ok()?.split_once(' ')?;
     let pair = BASE64.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
     split_pair(&pair)
 }
 
 /// `<id>:<key>`.
 fn split_pair(pair: &[u8]) -> Option<Credentials> {
-    let (id, key) = std::str::from_utf8(pair).ok()?.split_once(':')?;
-    Credentials::of_pair(id, key.as_bytes())
+    let colon = pair.iter().position(|byte| *byte == b':')?;
+    Credentials::of_pair(&pair[..colon], &pair[colon + 1..])
 }
 
 fn success<T>(data: T) -> Answer<Success<T>> {
@@ -435,10 +321,16 @@ fn done(message: impl Into<String>) -> Answer<Done> {
     Answer(Done { message: message.into(), status: "success" })
 }
 
-fn envelope(problem: &Problem) -> (StatusCode, Value) {
-    let status = match problem.status {
-        StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
-        other => other,
-    };
-    (status, json!({"message": problem.detail, "status": "fail"}))
+impl Failure for Done {
+    fn of(problem: &Problem) -> (StatusCode, Self) {
+        let message = match problem.status {
+            StatusCode::UNAUTHORIZED => {
+                "send a key as `Authorization: Bearer <key>`, or its id and the key by Basic or \
+                 as `stream-public-key` and `stream-secret-key`; in several forms at once it must be the same"
+                    .to_owned()
+            }
+            _ => problem.detail.clone(),
+        };
+        (without_422(problem), Self { message, status: "fail" })
+    }
 }

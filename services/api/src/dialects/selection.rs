@@ -82,34 +82,40 @@ impl Selection {
         self.types = types.map_or(Types::All, Types::Only);
     }
 
-    /// Takes the events of a choice from now on, or does not; `all` are the choices that the dialect has.
-    pub(super) fn choose(&mut self, all: &[Choice], choice: Choice, on: bool) {
-        if self.has(choice) == on {
-            return;
-        }
-        let patterns = match &mut self.types {
-            Types::Only(patterns) => patterns,
-            // Only the opposite of "all" comes here, and what else that was the dialect cannot say.
-            Types::All => {
-                let rest = all.iter().filter(|other| **other != choice);
-                self.types = Types::Only(rest.copied().flatten().map(|&text| text.to_owned()).collect());
-                return;
+    /// Takes the events of those choices that are set from now on, and no more of those that are unset; none leaves
+    /// a choice as it is. The flags are of all choices that the dialect has.
+    pub(super) fn choose(&mut self, flags: &[(Choice, Option<bool>)]) {
+        let all: Vec<Choice> = flags.iter().map(|(choice, _)| *choice).collect();
+        for (choice, flag) in flags {
+            match flag {
+                Some(true) if !self.has(choice) => self.take(choice),
+                Some(false) if self.has(choice) => self.leave(choice, &all),
+                _ => {}
             }
-        };
-        if on {
-            patterns.extend(choice.iter().map(|&text| text.to_owned()));
-            return;
         }
-        // A pattern that spans several choices becomes those that stay.
+    }
+
+    fn take(&mut self, choice: Choice) {
+        if let Types::Only(patterns) = &mut self.types {
+            patterns.extend(choice.iter().map(|&text| text.to_owned()));
+        }
+    }
+
+    /// A pattern that spans several choices becomes those that stay; what else "all" was the dialect cannot say.
+    fn leave(&mut self, choice: Choice, all: &[Choice]) {
+        let patterns = match std::mem::replace(&mut self.types, Types::All) {
+            Types::All => all.iter().copied().flatten().map(|&text| text.to_owned()).collect(),
+            Types::Only(patterns) => patterns,
+        };
         let (taken, mut kept): (Vec<_>, Vec<_>) =
-            std::mem::take(patterns).into_iter().partition(|pattern| overlaps(pattern, choice));
+            patterns.into_iter().partition(|pattern| overlaps(pattern, choice));
         let rest = all.iter().filter(|other| **other != choice && taken.iter().any(|it| overlaps(it, other)));
         for &text in rest.copied().flatten() {
             if !kept.iter().any(|it| it == text) {
                 kept.push(text.to_owned());
             }
         }
-        *patterns = kept;
+        self.types = Types::Only(kept);
     }
 
     /// The text that events must have in a place, if that is a term of its own.
@@ -190,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_choice_is_made_and_unmade_and_the_rest_stays() {
-        for (before, choice, on, after) in [
+        for (before, chosen, on, after) in [
             (only(&[]), A, true, &["a.*"][..]),
             (only(&["a.*"]), A, true, &["a.*"]),
             (only(&["a.one", "z.*"]), A, true, &["a.one", "z.*"]),
@@ -201,7 +207,7 @@ mod tests {
             (Selection { types: Types::All, ..Selection::nothing() }, B, false, &["a.*", "c.x"]),
         ] {
             let mut selection = before.clone();
-            selection.choose(&ALL, choice, on);
+            selection.choose(&ALL.map(|choice| (choice, (choice == chosen).then_some(on))));
             assert_eq!(
                 selection.types(),
                 Some(&after.iter().map(|&text| text.to_owned()).collect::<Vec<_>>()[..]),

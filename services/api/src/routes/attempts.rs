@@ -82,13 +82,14 @@ struct StatsQuery {
 struct Stats {
     from: String,
     to: String,
-    /// Minutes in which there were attempts, the oldest first.
+    /// Minutes in which there was something to send, the oldest first.
     data: Vec<MinuteView>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Minute, example = json!({
-    "minute": "2026-01-31T09:30:00.000Z", "delivered": 120, "failed": 3, "dead": 0, "mean_duration_ms": 41.7
+    "minute": "2026-01-31T09:30:00.000Z", "delivered": 120, "failed": 3, "dead": 0, "mean_duration_ms": 41.7,
+    "parked": 0, "limited": 0
 }))]
 struct MinuteView {
     minute: String,
@@ -100,6 +101,10 @@ struct MinuteView {
     dead: u64,
     /// Of all attempts of the minute.
     mean_duration_ms: f64,
+    /// How often a delivery had to stay away, without an attempt: the webhook was busy, or its breaker open.
+    parked: u64,
+    /// How often one had to stay away for the webhook's rate limit.
+    limited: u64,
 }
 
 /// List a webhook's attempts, the newest first
@@ -166,6 +171,8 @@ impl MinuteView {
             failed: stats.failed,
             dead: stats.dead,
             mean_duration_ms: duration_ms(stats.duration) / attempts.max(1) as f64,
+            parked: stats.parked,
+            limited: stats.limited,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Ingest: events over HTTP, validated and handed to the broker. No database on this path.
 
 mod faults;
+mod fit;
 mod limit;
 mod read;
 mod room;
@@ -19,9 +20,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use self::faults::{Faults, Refusal};
-use self::limit::Exceeded;
+use self::faults::Refusal;
+pub(crate) use self::fit::LongWork;
+use self::fit::fit;
 pub(crate) use self::limit::Limits;
+use self::limit::{Exceeded, Tally};
 use self::read::{Events, Mode};
 pub(crate) use self::room::Room;
 use crate::Api;
@@ -77,7 +80,8 @@ struct Accepted {
     responses(
         (status = 202, body = Accepted),
         (status = 403, description = "An event names another organization"),
-        (status = 413, description = "An event is over 256 KiB, or a batch over 1,000 events or 8 MiB"),
+        (status = 413, description = "An event is over 256 KiB, or a batch over 1,000 events, 8 MiB, or what can be \
+            checked with schemas at once"),
         (status = 415, description = "The content type is none of an event's"),
         (status = 422, description = "An event is not valid, or does not fit the schema of its type that is in force; \
             `errors` names the place, and in a batch the index of each that is not"),
@@ -98,34 +102,35 @@ async fn publish(
     let (body, _share) = body.map_err(|_| {
         Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took longer than 30 s; send it in smaller parts")
     })??;
-    let Events { items: mut events, is_batch } = mode.read(&head.headers, &body)?;
-    let mut faults = if is_batch { Faults::of_a_batch() } else { Faults::of_one() };
-    for (index, event) in events.iter_mut().enumerate() {
-        faults.note(index, assign(event, &caller).and_then(|()| fit(&api, event)));
+    let events = assign_all(mode.read(&head.headers, &body)?, &caller)?;
+    // First of all what bounds the rest: a check may be dear.
+    let tally = limit(&api, &caller, &events.items)?;
+    let events = fit(&api, events).await?.items;
+    let publications = events.iter().map(|event| EventMessage::publication(event, false));
+    if let Err(problem) = api.publish_all(publications).await {
+        // Whoever repeats them, as they are told to, has not published more than they may.
+        api.ingest_limits.give_back(&tally, Instant::now());
+        return Err(problem);
     }
-    faults.finish()?;
-    limit(&api, &caller, &events)?;
-    api.publish_all(events.iter().map(|event| EventMessage::publication(event, false))).await?;
     api.metrics.events_accepted.inc_by(events.len() as u64);
     let ids: Vec<String> = events.into_iter().map(|event| event.id).collect();
     Ok((StatusCode::ACCEPTED, Json(Accepted { accepted: ids.len(), ids })))
 }
 
 /// Counts the events against what their organizations may publish.
-fn limit(api: &Api, caller: &Caller, events: &[Event]) -> Result<(), Problem> {
-    let now = Instant::now();
-    let taken = match caller {
+fn limit(api: &Api, caller: &Caller, events: &[Event]) -> Result<Tally, Problem> {
+    let mut tally = Tally::default();
+    match caller {
         Caller::Operator => {
-            let named = events.iter().map(|event| event.extension(ORGANIZATION).unwrap_or_default());
-            api.ingest_limits.take(named, now)
+            for event in events {
+                tally.add(event.extension(ORGANIZATION).unwrap_or_default(), 1);
+            }
         }
         // By whichever of its names.
-        Caller::Member(holder) => {
-            let organization = holder.organization.to_string();
-            api.ingest_limits.take(std::iter::repeat_n(organization.as_str(), events.len()), now)
-        }
-    };
-    taken.map_err(|Exceeded { organization, wait }| {
+        Caller::Member(holder) => tally.add(&holder.organization.to_string(), events.len()),
+    }
+    let taken = api.ingest_limits.take(&tally, Instant::now());
+    taken.map(|()| tally).map_err(|Exceeded { organization, wait }| {
         api.metrics.events_refused.inc_by(events.len() as u64);
         Problem::too_many(
             format!("the organization {organization:?} publishes more than it may; repeat this later"),
@@ -134,10 +139,14 @@ fn limit(api: &Api, caller: &Caller, events: &[Event]) -> Result<(), Problem> {
     })
 }
 
-/// Holds the event against the schema of its type, where its organization has that in force.
-fn fit(api: &Api, event: &Event) -> Result<(), Refusal> {
-    let organization = event.extension(ORGANIZATION).unwrap_or_default();
-    api.schemas.check(organization, event).map_err(Refusal::Unfit)
+/// Says of all events whose they are.
+fn assign_all(mut events: Events, caller: &Caller) -> Result<Events, Problem> {
+    let mut faults = events.faults();
+    for (index, event) in events.items.iter_mut().enumerate() {
+        faults.note(index, assign(event, caller));
+    }
+    faults.finish()?;
+    Ok(events)
 }
 
 /// Says whose the event is; naming another organization than the caller's is refused.

@@ -9,7 +9,7 @@ use cuewire::db::api_keys::KeyHolder;
 use cuewire::delivery::rfc3339;
 use cuewire::ids::WebhookId;
 use cuewire::signature::{Scheme, Secret};
-use cuewire::webhook::{Status, Webhook};
+use cuewire::webhook::{Breaker, Status, Webhook};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -30,7 +30,8 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Webhook, example = json!({
     "id": "0190a6f2-4c1e-7b52-9c7d-2f6f1f3f8a12", "number": 17, "name": "Archive", "description": null,
-    "url": "https://example.com/hooks", "enabled": true, "status": "enabled", "disabled_reason": null,
+    "url": "https://example.com/hooks", "enabled": true, "status": "enabled", "breaker": null,
+    "disabled_reason": null,
     "format": "standard", "event_types": ["recordings.*"], "filter": "data.size > 0", "headers": {},
     "signature": "v1", "rate_limit_per_second": null, "max_in_flight": 16, "timeout_ms": 15000,
     "retry_schedule": ["5s", "5m", "30m", "2h", "5h", "10h", "10h"],
@@ -44,9 +45,12 @@ struct WebhookView {
     description: Option<String>,
     url: String,
     enabled: bool,
-    /// `enabled`, `disabled`, or `failing`: enabled, and its last delivery that ended became a dead letter.
+    /// `enabled`, `disabled`, or `failing`: enabled, but its last delivery that ended became a dead letter, or its
+    /// circuit breaker is open.
     #[schema(value_type = String)]
     status: Status,
+    /// Its circuit breaker, while that is open: deliveries wait for the next probe.
+    breaker: Option<BreakerView>,
     /// Why it was disabled, where that was not by hand.
     disabled_reason: Option<String>,
     format: &'static str,
@@ -56,7 +60,7 @@ struct WebhookView {
     headers: BTreeMap<String, String>,
     /// `v1` or `v1a`.
     signature: &'static str,
-    /// Not offered yet, and always null.
+    /// The rate limit in force: its own, or its format's; null: none.
     rate_limit_per_second: Option<u32>,
     max_in_flight: u32,
     timeout_ms: u64,
@@ -65,6 +69,16 @@ struct WebhookView {
     retry_schedule: cuewire::retry::Schedule,
     created_at: String,
     updated_at: String,
+}
+
+/// An open circuit breaker.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Breaker)]
+struct BreakerView {
+    opened_at: String,
+    /// Probes that have failed since.
+    failed_probes: u32,
+    next_probe_at: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -125,8 +139,8 @@ async fn read(
 
 /// Change a webhook
 ///
-/// What is left out stays; null puts the default back. `"enabled":true` also clears `disabled_reason` and the
-/// status `failing`. The signature and the secret stay what they are; `secret/rotate` replaces the secret.
+/// What is left out stays; null puts the default back. `"enabled":true` also clears `disabled_reason`; it and
+/// another `url` end the status `failing`, and close the circuit breaker. The signature and the secret stay what they are; `secret/rotate` replaces the secret.
 #[utoipa::path(patch, path = "/v1/webhooks/{id}", tag = "Webhooks", params(("id" = Uuid, Path)),
     request_body = WebhookFields,
     responses((status = 200, body = WebhookView), (status = 404, description = "There is none"),
@@ -155,6 +169,16 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
+impl BreakerView {
+    fn of(breaker: &Breaker) -> Self {
+        Self {
+            opened_at: rfc3339(breaker.opened_at),
+            failed_probes: breaker.probes,
+            next_probe_at: rfc3339(breaker.next_probe_at),
+        }
+    }
+}
+
 /// The public half of a key pair.
 pub(super) fn public_key(secret: &Secret) -> Option<String> {
     (secret.scheme() == Scheme::V1a).then(|| secret.verifier())
@@ -168,7 +192,9 @@ impl WebhookView {
             id: webhook.id.0,
             number: webhook.number,
             status: webhook.status(),
+            breaker: webhook.breaker.as_ref().map(BreakerView::of),
             retry_schedule: webhook.schedule(),
+            rate_limit_per_second: webhook.rate_limit(),
             name: webhook.name,
             description: webhook.description,
             url: webhook.url,
@@ -178,7 +204,6 @@ impl WebhookView {
             event_types: webhook.event_types.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
             filter: webhook.filter,
             signature: webhook.signature.as_str(),
-            rate_limit_per_second: None,
             max_in_flight: webhook.max_in_flight,
             timeout_ms: webhook.timeout.as_millis() as u64,
             created_at: rfc3339(webhook.created_at),

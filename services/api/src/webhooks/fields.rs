@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cuewire::db::webhooks::Failing;
 use cuewire::formats::Format;
 use cuewire::guard::Guard;
 use cuewire::ids::{OrganizationId, WebhookId};
@@ -63,8 +64,10 @@ pub(crate) struct WebhookFields {
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub(crate) headers: Option<Option<BTreeMap<String, String>>>,
-    /// Not offered yet: must be null.
-    pub(crate) rate_limit_per_second: Option<f64>,
+    /// Attempts a second, by all senders together: 1 to 10,000. Null: the format's, where its service has one.
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    pub(crate) rate_limit_per_second: Option<Option<i64>>,
     /// Requests in flight at a time: 1 to 256, 16 unless given.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
@@ -95,6 +98,7 @@ pub(super) struct WebhookChange {
     event_types: Option<Vec<Pattern>>,
     filter: Option<Option<String>>,
     headers: Option<BTreeMap<String, String>>,
+    rate_limit: Option<Option<u32>>,
     max_in_flight: Option<u32>,
     timeout: Option<Duration>,
     retry_schedule: Option<Option<Schedule>>,
@@ -135,11 +139,13 @@ impl WebhookFields {
             enabled: true,
             disabled_reason: None,
             first_failed_at: None,
+            breaker: None,
             format: Format::default(),
             event_types: Vec::new(),
             filter: None,
             sealed_headers: Vec::new(),
             signature: scheme,
+            own_rate_limit: None,
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
             timeout: DEFAULT_TIMEOUT,
             retry_schedule: None,
@@ -163,9 +169,6 @@ impl WebhookFields {
     }
 
     async fn read(self, guard: &Guard, mut checks: Checks) -> Result<WebhookChange, Problem> {
-        if self.rate_limit_per_second.is_some() {
-            checks.refuse("rate_limit_per_second", "is not supported yet; leave it out, or set it to null");
-        }
         let change = WebhookChange {
             name: self.name.and_then(|name| match name {
                 Some(name) => checks.take("name", line(name, MAX_NAME_BYTES)),
@@ -187,6 +190,11 @@ impl WebhookFields {
             headers: checks
                 .optional("headers", self.headers, rules::read_headers)
                 .map(Option::unwrap_or_default),
+            rate_limit: checks.optional(
+                "rate_limit_per_second",
+                self.rate_limit_per_second,
+                rules::read_rate_limit,
+            ),
             max_in_flight: checks
                 .optional("max_in_flight", self.max_in_flight, rules::read_max_in_flight)
                 .map(|number| number.unwrap_or(DEFAULT_MAX_IN_FLIGHT)),
@@ -211,9 +219,10 @@ impl WebhookFields {
 }
 
 impl WebhookChange {
-    /// Whether the webhook is to be enabled, which also ends its failing.
-    pub(super) fn enables(&self) -> bool {
-        self.enabled == Some(true)
+    /// What becomes of the webhook's failing: it ends where somebody says that the receiver is well, or names another.
+    pub(super) fn failing(&self, before: &Webhook) -> Failing {
+        let is_elsewhere = self.url.as_ref().is_some_and(|url| *url != before.url);
+        if is_elsewhere || self.enabled == Some(true) { Failing::Ends } else { Failing::GoesOn }
     }
 
     /// Makes the change, unless what comes of it does not fit the format.
@@ -232,6 +241,7 @@ impl WebhookChange {
         set(&mut webhook.format, self.format.as_ref());
         set(&mut webhook.event_types, self.event_types.as_ref());
         set(&mut webhook.filter, self.filter.as_ref());
+        set(&mut webhook.own_rate_limit, self.rate_limit.as_ref());
         set(&mut webhook.max_in_flight, self.max_in_flight.as_ref());
         set(&mut webhook.timeout, self.timeout.as_ref());
         set(&mut webhook.retry_schedule, self.retry_schedule.as_ref());
@@ -264,6 +274,8 @@ fn format_schema() -> Object {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::extract::read_json;
 
@@ -299,10 +311,22 @@ mod tests {
     async fn what_is_wrong_is_named_field_by_field() {
         let with = |member: &str| format!(r#"{{"url":"https://93.184.216.34/",{member}}}"#);
         let header = |name: &str| with(&format!(r#""headers":{{"{name}":"x"}}"#));
+        let url = |url: &str| json!({"url": url}).to_string();
         for (json, field, detail) in [
             ("{}".to_owned(), "url", "is missing"),
             (r#"{"url":"ftp://example.com/"}"#.to_owned(), "url", "must be http or https"),
             (r#"{"url":"http://127.0.0.1/"}"#.to_owned(), "url", "private or reserved"),
+            (url("http://LocalHost./"), "url", "private or reserved"),
+            (url("http://hooks.localhost/"), "url", "private or reserved"),
+            (url("http://93.184.216.34:0/"), "url", "has the port 0"),
+            (url("http://93.184.216.34/#top"), "url", "has a fragment"),
+            (url("http://93.184.216.34/#"), "url", "has a fragment"),
+            (url("http://93.184.216.34/a b"), "url", "contains a blank"),
+            (url(" http://93.184.216.34/"), "url", "contains a blank"),
+            (url("http://93.184.216.34/\u{3000}"), "url", "contains a blank"),
+            (url("http://93.184.216.34/\n"), "url", "contains a control character"),
+            (url("http://93.184.216.34/\u{7f}"), "url", "contains a control character"),
+            (url("http://93.184.\t216.34/"), "url", "contains a control character"),
             (with(r#""colour":"red""#), "colour", "is not known here"),
             (with(r#""name":"a\u0000b""#), "name", "contains a control character"),
             (with(r#""name":"""#), "name", "is empty"),
@@ -323,7 +347,7 @@ mod tests {
             (header("a b"), "headers", "no name for a header"),
             (with(r#""headers":{"X-A":"1","x-a":"2"}"#), "headers", "twice"),
             (with(r#""headers":{"x-a":"1\n2"}"#), "headers", "no header may have"),
-            (with(r#""rate_limit_per_second":5"#), "rate_limit_per_second", "not supported yet"),
+            (with(r#""rate_limit_per_second":0"#), "rate_limit_per_second", "must be 1 to 10000"),
             (with(r#""max_in_flight":0"#), "max_in_flight", "must be 1 to 256"),
             (with(r#""timeout_ms":30001"#), "timeout_ms", "must be 100 to 30000"),
             (with(r#""retry_schedule":["1y"]"#), "retry_schedule", "a duration is"),

@@ -2,6 +2,7 @@
 //! after the field's name.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
@@ -10,7 +11,8 @@ use cuewire::formats::{Format, Signing};
 use cuewire::guard::{FORBIDDEN, Guard};
 use cuewire::retry::{Schedule, parse_duration};
 use cuewire::signature::{Scheme, Secret};
-use cuewire::webhook::{MAX_EVENT_TYPES, MAX_MAX_IN_FLIGHT, MAX_TIMEOUT, Pattern, Webhook};
+use cuewire::webhook::{MAX_EVENT_TYPES, MAX_MAX_IN_FLIGHT, MAX_RATE_LIMIT, MAX_TIMEOUT, Pattern, Webhook};
+use url::{Host, Url};
 
 use crate::checks::{Checks, MAX_NAME_BYTES, line};
 
@@ -29,7 +31,7 @@ const RESERVED_PREFIXES: [&str; 3] = ["content-", "webhook-", "proxy-"];
 
 /// The URL's host, cut to the length of a name.
 pub(super) fn default_name(url: &str) -> String {
-    let host = url.parse::<url::Url>().ok().and_then(|url| url.host_str().map(str::to_owned));
+    let host = url.parse::<Url>().ok().and_then(|url| url.host_str().map(str::to_owned));
     let mut name = host.unwrap_or_else(|| "webhook".to_owned());
     name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
     name
@@ -39,7 +41,11 @@ pub(super) fn default_name(url: &str) -> String {
 pub(super) async fn read_url(text: String, guard: &Guard) -> Result<String, String> {
     let text = line(text, usize::MAX)?;
     let url = guard.check_url(&text)?;
-    if let (Some(url::Host::Domain(name)), Some(port)) = (url.host(), url.port_or_known_default()) {
+    check_form(&text, &url)?;
+    if let (Some(Host::Domain(name)), Some(port)) = (url.host(), url.port_or_known_default()) {
+        if is_this_machine(name) && !guard.permits(Ipv4Addr::LOCALHOST.into()) {
+            return Err(format!("leads to {FORBIDDEN}"));
+        }
         let resolved = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name, port))).await;
         if let Ok(Ok(addresses)) = resolved
             && let Some(address) = guard.first_forbidden(addresses.map(|address| address.ip()))
@@ -50,6 +56,29 @@ pub(super) async fn read_url(text: String, guard: &Guard) -> Result<String, Stri
     }
     // As it was written: the client knows it again, and the sender reads it the same way.
     Ok(text)
+}
+
+/// Refuses what readers of URLs pass over in silence: it would go elsewhere than the text says, or nowhere.
+fn check_form(text: &str, url: &Url) -> Result<(), String> {
+    if text.contains(char::is_whitespace) {
+        return Err("contains a blank; write it as %20, or leave it out".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err(
+            "has a fragment (`#…`), which no request carries; write # as %23, or leave it out".to_owned()
+        );
+    }
+    if url.port() == Some(0) {
+        return Err("has the port 0, where nothing listens".to_owned());
+    }
+    Ok(())
+}
+
+/// Names that stand for the machine itself wherever they are asked for (RFC 6761), though not every resolver
+/// knows all of them.
+fn is_this_machine(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// A secret of the client's own, which must fit the scheme.
@@ -141,6 +170,11 @@ pub(super) fn read_headers(headers: BTreeMap<String, String>) -> Result<BTreeMap
 pub(super) fn read_max_in_flight(number: i64) -> Result<u32, String> {
     let number = u32::try_from(number).ok().filter(|number| (1..=MAX_MAX_IN_FLIGHT).contains(number));
     number.ok_or_else(|| format!("must be 1 to {MAX_MAX_IN_FLIGHT}"))
+}
+
+pub(super) fn read_rate_limit(per_second: i64) -> Result<u32, String> {
+    let limit = u32::try_from(per_second).ok().filter(|limit| (1..=MAX_RATE_LIMIT).contains(limit));
+    limit.ok_or_else(|| format!("must be 1 to {MAX_RATE_LIMIT}"))
 }
 
 pub(super) fn read_timeout(ms: i64) -> Result<Duration, String> {

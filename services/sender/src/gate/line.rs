@@ -1,39 +1,39 @@
-//! One webhook's line: its slots, and what is known of its speed.
+//! One webhook's line: its slots, its pace, its rate limit, and how it has fared of late.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cuewire::amqp::topology::Lane;
-use rand::RngExt;
 use tokio::sync::Notify;
 
+use super::limit::Limit;
+use super::pace::Pace;
 use super::room::Places;
+use super::streak::{Ending, Streak};
 
-/// A delayed queue's shortest delay.
-pub(super) const NEAREST_PLACE: Duration = Duration::from_secs(1);
-/// What a webhook's rate will be later than this, nobody knows.
-const FURTHEST_PLACE: Duration = Duration::from_secs(2 * 60);
 /// A webhook whose requests take so long keeps places from others for longer than these would wait.
 const SLOW_S: f64 = 1.0;
-/// Of a webhook that has never answered, so many requests are in flight, until one has ended.
+/// Between the failure that opens a breaker and the database's word that it is open nothing more is sent.
+const UNTIL_HEARD: Duration = Duration::from_secs(1);
+/// Of a webhook that has never answered, so many requests are in flight at a time; each answer allows one more.
 const FIRST_SLOTS: usize = 4;
-/// The weight of the latest request in a webhook's recent duration.
-const LATEST: f64 = 0.2;
 
 /// One webhook's line.
 #[derive(Debug)]
 pub(super) struct Line {
     /// Requests that may be in flight, as configured.
     pub(super) slots: usize,
+    /// Requests that may be in flight as far as the receiver has proven itself.
+    proven: usize,
     /// What it takes up in its queue of each lane.
     places: [Places; 3],
-    /// Tells one of those that wait that it may look again.
+    /// Tells one of those that wait for a slot that it may look again.
     pub(super) freed: Arc<Notify>,
-    /// The sum of the starts of those in flight, in seconds since the epoch: their mean age without a list.
-    started_s: f64,
-    /// A moving mean of requests' durations, in seconds.
-    pub(super) recent_s: Option<f64>,
-    next_place: Instant,
+    pub(super) pace: Pace,
+    pub(super) limit: Limit,
+    streak: Streak,
+    /// Its breaker is about to be opened.
+    shut_until: Instant,
     pub(super) used: Instant,
 }
 
@@ -41,11 +41,13 @@ impl Line {
     pub(super) fn new(slots: usize, now: Instant) -> Self {
         Self {
             slots,
+            proven: FIRST_SLOTS,
             places: [Places::default(); 3],
             freed: Arc::default(),
-            started_s: 0.0,
-            recent_s: None,
-            next_place: now,
+            pace: Pace::new(now),
+            limit: Limit::new(now),
+            streak: Streak::new(now),
+            shut_until: now,
             used: now,
         }
     }
@@ -62,59 +64,40 @@ impl Line {
         self.places.iter().map(|places| places.waiting).sum()
     }
 
-    pub(super) fn in_flight(&self) -> usize {
-        self.places.iter().map(|places| places.in_flight).sum()
+    pub(super) fn is_idle(&self) -> bool {
+        self.pace.in_flight() + self.waiting() == 0
     }
 
-    /// Whether there is a slot for one request more. A webhook that nobody knows yet begins with few.
-    pub(super) fn has_slot(&self) -> bool {
-        let slots = if self.recent_s.is_some() { self.slots } else { self.slots.min(FIRST_SLOTS) };
-        self.in_flight() < slots
+    /// Whether there is a slot for one request more.
+    pub(super) fn has_slot(&self, now: Instant) -> bool {
+        self.pace.in_flight() < self.slots.min(self.proven) && now >= self.shut_until
     }
 
     /// Whether its requests are known to take long.
     pub(super) fn is_slow(&self, now_s: f64) -> bool {
-        self.duration_s(now_s) >= SLOW_S
+        self.pace.duration_s(now_s) >= SLOW_S
     }
 
-    /// A request has begun, and is counted as in flight.
-    pub(super) fn has_begun(&mut self, started_s: f64) {
-        self.started_s += started_s;
+    /// The mean time between two requests that end, when as many are in flight as may be, of which a queue lets it
+    /// have `granted`.
+    pub(super) fn spacing(&self, granted: usize, now_s: f64) -> Duration {
+        self.pace.spacing(self.slots.min(granted), now_s)
     }
 
-    /// A request has ended, and is counted no more.
-    pub(super) fn has_ended(&mut self, started_s: f64, duration_s: f64) {
-        self.started_s -= started_s;
-        let recent_s = self.recent_s.map_or(duration_s, |recent| recent + LATEST * (duration_s - recent));
-        self.recent_s = Some(recent_s);
-    }
-
-    /// How long a request takes: as of late, or as those in flight do already.
-    fn duration_s(&self, now_s: f64) -> f64 {
-        let in_flight = self.in_flight();
-        let age_s = if in_flight == 0 { 0.0 } else { now_s - self.started_s / in_flight as f64 };
-        self.recent_s.unwrap_or_default().max(age_s)
-    }
-
-    /// The mean time between two requests that end, when all slots are taken.
-    fn spacing(&self, now_s: f64) -> Duration {
-        Duration::from_secs_f64(self.duration_s(now_s) / self.slots.max(1) as f64)
-    }
-
-    /// How long until one that has to wait would have its turn.
-    pub(super) fn expected_wait(&self, now_s: f64) -> Duration {
-        self.spacing(now_s).saturating_mul(u32::try_from(self.waiting() + 1).unwrap_or(u32::MAX))
-    }
-
-    /// The next free place, from now.
-    pub(super) fn take_place(&mut self, now: Instant, now_s: f64) -> Duration {
-        let place = self.next_place.max(now + NEAREST_PLACE);
-        let wait = place - now;
-        if wait > FURTHEST_PLACE {
-            // Too far to be in order: anywhere in the last half, so that they do not come as a wave.
-            return FURTHEST_PLACE.mul_f64(rand::rng().random_range(0.5..1.0));
+    /// Notes how a request ended. Answers how many failed of late, when its breaker is to open.
+    pub(super) fn note(&mut self, ending: Ending, now: Instant) -> Option<u32> {
+        if matches!(ending, Ending::Taken | Ending::Refused) {
+            self.proven = self.slots.min(self.proven + 1);
         }
-        self.next_place = place + self.spacing(now_s);
-        wait
+        let failures = self.streak.note(ending, now);
+        if failures.is_some() {
+            self.shut_until = now + UNTIL_HEARD;
+        }
+        failures
+    }
+
+    /// Its breaker is open: when that closes, it begins with one request, and each answer allows one more.
+    pub(super) fn starts_anew(&mut self) {
+        self.proven = 1;
     }
 }

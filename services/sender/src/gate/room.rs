@@ -1,11 +1,20 @@
 //! The room in a queue: the deliveries that this sender may have of it at a time, and what takes them up.
 
-use cuewire::amqp::topology::Lane;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-/// What takes up room, of a webhook or of all of them.
+use cuewire::amqp::topology::Lane;
+use tokio::sync::Notify;
+
+use super::pace::Pace;
+
+/// An organization has at most so many times as many requests in flight in a queue as it leaves places free.
+const SHARE_OF_FREE: usize = 3;
+
+/// What takes up room, of a webhook, of an organization, or of all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Places {
-    /// Waiting for their webhook's turn.
+    /// Waiting for their turn.
     pub(super) waiting: usize,
     /// In flight.
     pub(super) in_flight: usize,
@@ -14,6 +23,36 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn taken(self) -> usize {
         self.waiting + self.in_flight
+    }
+}
+
+/// How long a delivery is held until it is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// So long that it could as well wait in the shortest delayed queue.
+    LongEnoughToPark,
+    /// Less than that.
+    Briefly,
+}
+
+/// What one organization has of a room.
+#[derive(Debug)]
+pub(super) struct Share {
+    pub(super) places: Places,
+    pub(super) pace: Pace,
+    /// Tells one of those that wait for room that it may look again.
+    pub(super) freed: Arc<Notify>,
+    pub(super) used: Instant,
+}
+
+impl Share {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { places: Places::default(), pace: Pace::new(now), freed: Arc::default(), used: now }
+    }
+
+    /// The mean time between two of its requests that end.
+    pub(super) fn spacing(&self, now_s: f64) -> Duration {
+        self.pace.spacing(self.pace.in_flight(), now_s)
     }
 }
 
@@ -44,16 +83,24 @@ impl Room {
         self.lane
     }
 
-    /// Whether a webhook that takes up `mine` may take up one place more. One that has the queue for itself
-    /// may take all of it, others at most half.
-    pub(super) fn has_place_for(&self, mine: Places) -> bool {
-        let is_alone = self.places == mine;
-        is_alone || mine.taken() < self.size.div_ceil(2)
+    /// Whether one delivery more may wait of a webhook that takes up `mine`, of an organization that takes up
+    /// `ours`. Who has the queue for itself may take all of it, others at most half.
+    pub(super) fn has_place_for(&self, mine: Places, ours: Places) -> bool {
+        let half = self.size.div_ceil(2);
+        let may_have = |part: Places| self.places == part || part.taken() < half;
+        may_have(mine) && may_have(ours)
     }
 
-    /// Whether a webhook that takes up `mine` may have one more request in flight. Nobody knows how long it
-    /// will take, so each leaves as many places free as it has itself; and those known to be slow do so
-    /// within half of the room, so that the other half is for the quick ones however many hang.
+    /// Whether the organization that has `ours` may have one more request in flight. Which will hang nobody
+    /// knows beforehand, so that each leaves places free, the more the more it has.
+    pub(super) fn may_add(&self, ours: Places) -> bool {
+        let free = self.size.saturating_sub(self.places.in_flight);
+        ours.in_flight == 0 || ours.in_flight < SHARE_OF_FREE * free
+    }
+
+    /// Whether a webhook that takes up `mine` may have one more request in flight. Each leaves as many places
+    /// free as it has itself; and those known to be slow do so within half of the room, so that the other half
+    /// is for the quick ones however many hang.
     pub(super) fn may_start(&self, mine: Places, is_slow: bool) -> bool {
         let leaves_room = |taken: usize, size: usize| mine.in_flight == 0 || mine.in_flight + taken < size;
         let half = self.size.div_ceil(2);
@@ -61,10 +108,19 @@ impl Room {
             && (!is_slow || (self.slow < half && leaves_room(self.slow, half)))
     }
 
+    /// The most requests that one webhook can have in flight.
+    pub(super) fn most_of_one(&self, is_slow: bool) -> usize {
+        self.size.div_ceil(if is_slow { 4 } else { 2 })
+    }
+
     /// Whether one more may be held until it is due: at most half of the room for what could as well wait
     /// in the shortest delayed queue, and never the last eighth.
-    pub(super) fn may_hold(&self, could_wait: bool) -> bool {
-        self.held < if could_wait { self.size / 2 } else { self.size * 7 / 8 }
+    pub(super) fn may_hold(&self, kept: Kept) -> bool {
+        let most = match kept {
+            Kept::LongEnoughToPark => self.size / 2,
+            Kept::Briefly => self.size * 7 / 8,
+        };
+        self.held < most
     }
 }
 
@@ -110,8 +166,29 @@ mod tests {
     }
 
     #[test]
+    fn organizations_whose_webhooks_all_hang_leave_room_however_many_these_are() {
+        for (organizations, expected) in [(1, 192), (2, 220), (3, 231)] {
+            let mut room = room(Lane::Fresh, 256);
+            let mut in_flight = vec![0; organizations];
+            // A request to one webhook after another, none of which has ever answered.
+            for _ in 0..10_000 {
+                for ours in &mut in_flight {
+                    if room.may_add(Places { waiting: 0, in_flight: *ours }) {
+                        *ours += 1;
+                        room.places.in_flight += 1;
+                    }
+                }
+            }
+            assert!(room.places.in_flight <= expected, "{organizations} have {}", room.places.in_flight);
+            assert!(room.may_add(Places::default()), "another organization's first request is sent");
+        }
+    }
+
+    #[test]
     fn a_slow_webhook_that_is_alone_has_the_slots_that_webhooks_have_by_default() {
-        assert_eq!(hang(&mut room(Lane::Due, 64), 1, true), 16);
+        let mut room = room(Lane::Due, 64);
+        assert_eq!(hang(&mut room, 1, true), 16);
+        assert_eq!(room.most_of_one(true), 16);
     }
 
     #[test]
@@ -119,21 +196,28 @@ mod tests {
         let mut room = room(Lane::Fresh, 64);
         let mine = Places { waiting: 60, in_flight: 3 };
         room.places = mine;
-        assert!(room.has_place_for(mine));
+        assert!(room.has_place_for(mine, mine));
         room.places.in_flight += 1;
-        assert!(!room.has_place_for(mine));
-        assert!(!room.has_place_for(Places { waiting: 16, in_flight: 16 }));
-        assert!(room.has_place_for(Places { waiting: 16, in_flight: 15 }));
+        assert!(!room.has_place_for(mine, room.places));
+        let small = Places { waiting: 0, in_flight: 1 };
+        assert!(room.has_place_for(small, room.places), "another webhook of the same organization");
+        assert!(
+            !room.has_place_for(small, mine),
+            "of an organization that has more than half, beside another"
+        );
+        assert!(room.has_place_for(small, small));
+        let half = Places { waiting: 16, in_flight: 16 };
+        assert!(!room.has_place_for(half, half));
     }
 
     #[test]
     fn what_is_held_leaves_room_too() {
         let mut room = room(Lane::Due, 64);
         room.held = 31;
-        assert!(room.may_hold(true));
+        assert!(room.may_hold(Kept::LongEnoughToPark));
         room.held = 32;
-        assert!(!room.may_hold(true) && room.may_hold(false));
+        assert!(!room.may_hold(Kept::LongEnoughToPark) && room.may_hold(Kept::Briefly));
         room.held = 56;
-        assert!(!room.may_hold(false));
+        assert!(!room.may_hold(Kept::Briefly));
     }
 }

@@ -1,19 +1,20 @@
 //! What a delivery takes up, until it is dropped: a place in the line, a slot, room to be held in.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cuewire::amqp::topology::Lane;
-use cuewire::ids::WebhookId;
+use cuewire::ids::{OrganizationId, WebhookId};
 use tokio::sync::Notify;
 
-use super::Gate;
-use super::line::NEAREST_PLACE;
+use super::streak::Ending;
+use super::{Gate, Refusal};
 
 /// Whose a delivery is, and where it came from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) webhook: WebhookId,
+    pub(super) organization: OrganizationId,
     pub(super) source: usize,
     pub(super) lane: Lane,
 }
@@ -22,45 +23,60 @@ pub(super) struct Place {
 pub(super) struct Queued {
     pub(super) gate: Arc<Gate>,
     pub(super) place: Place,
-    /// Tells it to look again.
-    pub(super) freed: Arc<Notify>,
-    /// Whether others waited already when it came.
-    pub(super) is_behind_others: bool,
+    /// What it waits for first: others came before.
+    pub(super) behind: Option<Arc<Notify>>,
     pub(super) is_waiting: bool,
 }
 
 impl Queued {
-    /// Starts the request, if it may be started now.
-    pub(super) fn start(&mut self) -> Option<Permit> {
+    /// Waits for the turn, and starts the request.
+    pub(super) async fn turn(&mut self) -> Permit {
+        if let Some(freed) = self.behind.take() {
+            freed.notified().await;
+        }
+        loop {
+            match self.start() {
+                Ok(permit) => return permit,
+                Err(freed) => freed.notified().await,
+            }
+        }
+    }
+
+    /// Starts the request, if it may be started now; else answers what tells it to look again.
+    fn start(&mut self) -> Result<Permit, Arc<Notify>> {
         let started = Instant::now();
         let started_s = self.gate.seconds(started);
         let mut lines = self.gate.lines();
-        if !lines.may_start(self.place, started_s) {
-            return None;
+        let parts = lines.at(self.place);
+        if let Some(refusal) = parts.refusal(self.place.lane, started, started_s) {
+            return Err(match refusal {
+                Refusal::Webhook => {
+                    // It may have been told of room that it cannot use: another may.
+                    parts.share.freed.notify_one();
+                    Arc::clone(&parts.line.freed)
+                }
+                Refusal::Organization => Arc::clone(&parts.share.freed),
+            });
         }
         self.is_waiting = false;
-        let (line, room) = lines.at(self.place)?;
-        let is_slow = line.is_slow(started_s);
-        room.slow += usize::from(is_slow);
-        for places in [line.of_mut(self.place.lane), &mut room.places] {
+        let is_slow = parts.line.is_slow(started_s);
+        parts.room.slow += usize::from(is_slow);
+        for places in [parts.line.of_mut(self.place.lane), &mut parts.share.places, &mut parts.room.places] {
             places.waiting -= 1;
             places.in_flight += 1;
         }
-        line.has_begun(started_s);
+        parts.line.pace.has_begun(started_s);
+        parts.share.pace.has_begun(started_s);
         // There may be room for the next one as well.
-        if line.waiting() > 0 {
-            self.freed.notify_one();
+        if parts.line.waiting() > 0 {
+            parts.line.freed.notify_one();
+        }
+        if parts.share.places.waiting > 0 {
+            parts.share.freed.notify_one();
         }
         self.gate.metrics.waiting.dec();
         self.gate.metrics.in_flight.inc();
-        Some(Permit { gate: Arc::clone(&self.gate), place: self.place, started, is_slow })
-    }
-
-    pub(super) fn take_place(self) -> Duration {
-        let now = Instant::now();
-        let now_s = self.gate.seconds(now);
-        let mut lines = self.gate.lines();
-        lines.at(self.place).map_or(NEAREST_PLACE, |(line, _)| line.take_place(now, now_s))
+        Ok(Permit { gate: Arc::clone(&self.gate), place: self.place, started, is_slow })
     }
 }
 
@@ -69,9 +85,10 @@ impl Drop for Queued {
         if !self.is_waiting {
             return;
         }
-        if let Some((line, room)) = self.gate.lines().at(self.place) {
-            line.of_mut(self.place.lane).waiting -= 1;
-            room.places.waiting -= 1;
+        let mut lines = self.gate.lines();
+        let parts = lines.at(self.place);
+        for places in [parts.line.of_mut(self.place.lane), &mut parts.share.places, &mut parts.room.places] {
+            places.waiting -= 1;
         }
         self.gate.metrics.waiting.dec();
     }
@@ -86,15 +103,29 @@ pub struct Permit {
     is_slow: bool,
 }
 
+impl Permit {
+    /// The request has ended. Answers how many of the webhook's requests failed of late, when its breaker is to
+    /// open.
+    #[must_use]
+    pub fn ended(self, ending: Ending) -> Option<u32> {
+        let mut lines = self.gate.lines();
+        lines.at(self.place).line.note(ending, Instant::now())
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some((line, room)) = self.gate.lines().at(self.place) {
-            line.of_mut(self.place.lane).in_flight -= 1;
-            room.places.in_flight -= 1;
-            room.slow -= usize::from(self.is_slow);
-            line.has_ended(self.gate.seconds(self.started), self.started.elapsed().as_secs_f64());
-            line.freed.notify_one();
+        let (started_s, duration_s) = (self.gate.seconds(self.started), self.started.elapsed().as_secs_f64());
+        let mut lines = self.gate.lines();
+        let parts = lines.at(self.place);
+        for places in [parts.line.of_mut(self.place.lane), &mut parts.share.places, &mut parts.room.places] {
+            places.in_flight -= 1;
         }
+        parts.room.slow -= usize::from(self.is_slow);
+        parts.line.pace.has_ended(started_s, duration_s);
+        parts.share.pace.has_ended(started_s, duration_s);
+        parts.line.freed.notify_one();
+        parts.share.freed.notify_one();
         self.gate.metrics.in_flight.dec();
     }
 }

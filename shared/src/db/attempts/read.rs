@@ -65,6 +65,10 @@ pub struct MinuteStats {
     pub dead: u64,
     /// The sum of the attempts' durations.
     pub duration: Duration,
+    /// How often a delivery had to stay away because the webhook was busy, or its breaker open.
+    pub parked: u64,
+    /// How often one had to stay away for its rate limit.
+    pub limited: u64,
 }
 
 impl Database {
@@ -166,7 +170,8 @@ impl Database {
         let statement = connection
             .prepare_cached(
                 "SELECT minute, sum(delivered)::bigint AS delivered, sum(failed)::bigint AS failed,
-                        sum(dead)::bigint AS dead, sum(duration_us)::bigint AS duration_us
+                        sum(dead)::bigint AS dead, sum(duration_us)::bigint AS duration_us,
+                        sum(parked)::bigint AS parked, sum(limited)::bigint AS limited
                  FROM delivery_stats
                  WHERE webhook_id = $1 AND minute >= $2 AND minute < $3 AND day BETWEEN $4 AND $5
                  GROUP BY minute ORDER BY minute",
@@ -182,6 +187,8 @@ impl Database {
             failed: count(row, "failed"),
             dead: count(row, "dead"),
             duration: Duration::from_micros(count(row, "duration_us")),
+            parked: count(row, "parked"),
+            limited: count(row, "limited"),
         };
         Ok(rows.iter().map(read).collect())
     }

@@ -24,6 +24,15 @@ pub enum RotatedSecret {
     TooMany,
 }
 
+/// What saving a webhook means for its failing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failing {
+    /// It fails as it did before, if it did.
+    GoesOn,
+    /// It counts as not failing.
+    Ends,
+}
+
 impl Database {
     /// Makes a webhook with its first secret, sealed. Its `number` and times are the database's.
     /// [`DbError::Conflict`] when its organization is gone.
@@ -33,14 +42,15 @@ impl Database {
             .prepare_cached(
                 "WITH made AS (
                      INSERT INTO webhooks (id, organization_id, name, description, url, enabled, format,
-                         event_types, filter, headers, signature, max_in_flight, timeout_ms,
-                         retry_schedule_ms)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                         event_types, filter, headers, signature, rate_limit_per_second, max_in_flight,
+                         timeout_ms, retry_schedule_ms)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
                      RETURNING *
                  ), signed AS (
-                     INSERT INTO secrets (id, webhook_id, sealed) SELECT $15, id, $16 FROM made
+                     INSERT INTO secrets (id, webhook_id, sealed) SELECT $16, id, $17 FROM made
                  )
-                 SELECT *, NULL::timestamptz AS first_failed_at FROM made",
+                 SELECT made.*, first_failed_at, opened_at, probes, next_probe_at
+                 FROM made LEFT JOIN webhook_health ON webhook_id = made.id",
             )
             .await?;
         let row = connection
@@ -58,6 +68,7 @@ impl Database {
                     &webhook.filter,
                     &webhook.sealed_headers,
                     &webhook.signature.as_str(),
+                    &webhook.own_rate_limit.map(|limit| limit as i32),
                     &(webhook.max_in_flight as i32),
                     &(webhook.timeout.as_millis() as i32),
                     &webhook.retry_schedule.as_ref().map(crate::retry::Schedule::to_millis),
@@ -153,23 +164,29 @@ impl Database {
     }
 
     /// Writes a webhook that was read and changed, unless someone else has changed or deleted it since:
-    /// then none. With `recovered` it also counts as not failing.
-    pub async fn save_webhook(&self, webhook: &Webhook, recovered: bool) -> Result<Option<Webhook>, DbError> {
+    /// then none.
+    pub async fn save_webhook(
+        &self,
+        webhook: &Webhook,
+        failing: Failing,
+    ) -> Result<Option<Webhook>, DbError> {
+        let recovered = failing == Failing::Ends;
         let connection = self.connection().await?;
         let statement = connection
             .prepare_cached(
                 "WITH saved AS (
                      UPDATE webhooks SET name = $3, description = $4, url = $5, enabled = $6,
                          disabled_reason = $7, format = $8, event_types = $9, filter = $10, headers = $11,
-                         max_in_flight = $12, timeout_ms = $13, retry_schedule_ms = $14,
+                         rate_limit_per_second = $12, max_in_flight = $13, timeout_ms = $14,
+                         retry_schedule_ms = $15,
                          updated_at = greatest(now(), updated_at + interval '1 microsecond')
                      WHERE id = $1 AND updated_at = $2
                      RETURNING *
                  ), recovered AS (
-                     DELETE FROM webhook_health USING saved WHERE webhook_id = saved.id AND $15
+                     DELETE FROM webhook_health USING saved WHERE webhook_id = saved.id AND $16
                  )
-                 SELECT saved.*, CASE WHEN $15 THEN NULL ELSE first_failed_at END AS first_failed_at
-                 FROM saved LEFT JOIN webhook_health ON webhook_id = saved.id",
+                 SELECT saved.*, first_failed_at, opened_at, probes, next_probe_at
+                 FROM saved LEFT JOIN webhook_health ON webhook_id = saved.id AND NOT $16",
             )
             .await?;
         let row = connection
@@ -187,6 +204,7 @@ impl Database {
                     &patterns(webhook),
                     &webhook.filter,
                     &webhook.sealed_headers,
+                    &webhook.own_rate_limit.map(|limit| limit as i32),
                     &(webhook.max_in_flight as i32),
                     &(webhook.timeout.as_millis() as i32),
                     &webhook.retry_schedule.as_ref().map(crate::retry::Schedule::to_millis),

@@ -77,11 +77,39 @@ fn hostile_text_breaks_neither_json_nor_a_services_limits() {
     }
 }
 
+/// What holds of any text of an event in any message: one clean line, of which nothing turns the rest around.
+fn is_clean(text: &str) {
+    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    assert!(!text.is_empty() && !text.contains(|c: char| c.is_control() || turns(c)), "{text}");
+}
+
+/// Whether nothing in it is read as HTML: every `&` begins one of the three escapes.
+fn is_escaped_html(text: &str) {
+    is_clean(text);
+    let escaped = |rest: &str| ["amp;", "lt;", "gt;"].iter().any(|escape| rest.starts_with(escape));
+    assert!(!text.contains(['<', '>']) && text.split('&').skip(1).all(escaped), "{text}");
+}
+
+/// Whether nothing in it is read as Markdown: what could be has a backslash before it.
+fn is_escaped_markdown(text: &str) {
+    is_clean(text);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => assert!(chars.next().is_some_and(|next| next.is_ascii_punctuation()), "{text}"),
+            _ => assert!(!"`*_~[]{<>&".contains(c), "{c} in {text}"),
+        }
+    }
+}
+
 fn accepted_by_slack(message: &Value) {
     let characters = |text: &Value| {
         let text = text["text"].as_str().unwrap();
-        assert!(!text.contains('\0') && !text.contains("<!") && !text.contains("<@"), "{text}");
-        assert!(!text.is_empty());
+        // A field's name stands above its value, and only our own link is one.
+        let (label, value) = text.split_once("*\n").unwrap_or(("*", text));
+        assert!(!label.is_empty() && label.starts_with('*'), "{text}");
+        let link = value.strip_prefix("<https://example.com/").and_then(|rest| rest.strip_suffix("|Open>"));
+        is_escaped_html(link.unwrap_or(value));
         text.encode_utf16().count()
     };
     assert!(characters(message) <= 3_000);
@@ -106,41 +134,96 @@ fn accepted_by_slack(message: &Value) {
 
 fn accepted_by_google_chat(message: &Value, bytes: usize) {
     assert!(bytes <= 32_000, "{bytes} bytes");
+    // Here an escape would be shown, and a name in angle brackets would call somebody.
     let text = message["text"].as_str().unwrap();
-    assert!(!text.contains(['<', '\0']), "{text}");
+    assert!(!text.contains(['<', '>', '&', '\0']), "{text}");
     let widgets = message["cardsV2"][0]["card"]["sections"][0]["widgets"].as_array().unwrap();
-    assert!(widgets.len() <= 100);
-    for text in widgets.iter().filter_map(|widget| widget["decoratedText"]["text"].as_str()) {
-        assert!(!text.is_empty() && !text.contains(['<', '>', '\0']), "{text}");
+    assert!((2..=100).contains(&widgets.len()));
+    for widget in widgets {
+        let paragraph = widget["textParagraph"]["text"].as_str().map(|text| {
+            text.strip_prefix("<i>").and_then(|footer| footer.strip_suffix("</i>")).unwrap_or(text)
+        });
+        match (paragraph.or(widget["decoratedText"]["text"].as_str()), &widget["buttonList"]) {
+            (Some(text), _) => is_escaped_html(text),
+            (None, buttons) => {
+                let url = buttons["buttons"][0]["onClick"]["openLink"]["url"].as_str().unwrap();
+                assert!(url.starts_with("https://example.com/"), "{url}");
+            }
+        }
     }
 }
 
 fn accepted_by_teams(message: &Value, bytes: usize) {
     assert!(bytes <= 28 * 1_024, "{bytes} bytes");
-    let card = &message["attachments"][0]["content"];
+    let attachment = &message["attachments"][0];
+    assert_eq!((&message["type"], &attachment["contentUrl"]), (&"message".into(), &Value::Null));
+    assert_eq!(attachment["contentType"], "application/vnd.microsoft.card.adaptive");
+    let card = &attachment["content"];
     assert_eq!((&card["type"], &card["version"]), (&"AdaptiveCard".into(), &"1.2".into()));
+    assert_eq!(card["$schema"], "http://adaptivecards.io/schemas/adaptive-card.json");
     for element in card["body"].as_array().unwrap() {
         match element["type"].as_str().unwrap() {
-            "TextBlock" => assert!(!element["text"].as_str().unwrap().is_empty()),
-            "FactSet" => assert!((1..=6).contains(&element["facts"].as_array().unwrap().len())),
+            "TextBlock" => is_escaped_markdown(element["text"].as_str().unwrap()),
+            "FactSet" => {
+                let facts = element["facts"].as_array().unwrap();
+                assert!((1..=6).contains(&facts.len()));
+                for fact in facts {
+                    is_escaped_markdown(fact["title"].as_str().unwrap());
+                    is_escaped_markdown(fact["value"].as_str().unwrap());
+                }
+            }
             "ActionSet" => assert!(element["actions"][0]["url"].as_str().unwrap().starts_with("http")),
             other => panic!("an element of the type {other}"),
         }
     }
 }
 
+/// A service's limit of a sentence, in its own unit, and what stands for an `&` there.
+fn sentences_limit(format: Format) -> (usize, fn(&str) -> usize, &'static str) {
+    let characters: fn(&str) -> usize = |text| text.encode_utf16().count();
+    let bytes: fn(&str) -> usize = |text| serde_json::to_string(text).unwrap().len() - 2;
+    match format {
+        Format::Slack => (3_000, characters, "&amp;"),
+        Format::GoogleChat => (16_000, bytes, "&amp;"),
+        Format::Teams => (14_000, bytes, "\\&"),
+        other => panic!("{other:?} is no chat"),
+    }
+}
+
+/// The sentence of a message of this text.
+fn sentence_of(format: Format, said: &str) -> String {
+    let mut event = sample("input.status_change");
+    event.set_extension("message", text(said));
+    let body = format.prepare(&outgoing(&event)).unwrap().body;
+    let message: Value = serde_json::from_slice(&body).unwrap();
+    let place = match format {
+        Format::Slack => "/blocks/1/text/text",
+        Format::GoogleChat => "/cardsV2/0/card/sections/0/widgets/0/textParagraph/text",
+        _ => "/attachments/0/content/body/1/text",
+    };
+    message.pointer(place).unwrap().as_str().unwrap().to_owned()
+}
+
 #[test]
-fn a_sentence_of_exactly_a_services_limit_is_whole_and_one_more_is_cut() {
-    for (format, limit, cut) in
-        [(Format::Slack, 3_000, 2_999), (Format::GoogleChat, 16_000, 15_997), (Format::Teams, 14_000, 13_997)]
-    {
-        let body = |length: usize| {
-            let mut event = sample("input.status_change");
-            event.set_extension("message", text(&"x".repeat(length)));
-            String::from_utf8(format.prepare(&outgoing(&event)).unwrap().body.to_vec()).unwrap()
-        };
-        let quoted = |length: usize, end: &str| format!("\"{}{end}\"", "x".repeat(length));
-        assert!(body(limit).contains(&quoted(limit, "")), "{}", format.as_str());
-        assert!(body(limit + 1).contains(&quoted(cut, "…")), "{}", format.as_str());
+fn a_sentence_of_exactly_a_services_limit_is_whole_and_one_more_is_cut_between_characters() {
+    // Letters, an escape, a surrogate pair, a family of three that is one character, right-to-left, an accent of
+    // its own, and what JSON writes with a backslash.
+    let family = "👩\u{200d}👩\u{200d}👧";
+    for format in CHAT {
+        let (limit, measure, ampersand) = sentences_limit(format);
+        for said in ["x", "&", "🔥", family, "ש", "e\u{301}", "\""] {
+            let shown = if said == "&" { ampersand } else { said };
+            let (fit, rest) = (limit / measure(shown), limit % measure(shown));
+            let whole = sentence_of(format, &(said.repeat(fit) + &"x".repeat(rest)));
+            assert_eq!(measure(&whole), limit, "{format:?} {said}");
+            assert!(whole == shown.repeat(fit) + &"x".repeat(rest), "{format:?} {said}: not as it was");
+
+            let cut = sentence_of(format, &said.repeat(fit + 1));
+            let kept = cut.strip_suffix('…').unwrap_or_else(|| panic!("{format:?} {said}: no ellipsis"));
+            let count = kept.len() / shown.len();
+            assert!(kept == shown.repeat(count), "{format:?} {said}: cut within a character");
+            let free = limit - measure(&cut);
+            assert!(free < measure(shown), "{format:?} {said}: {free} more would have fit");
+        }
     }
 }

@@ -1,4 +1,5 @@
-"""Verifies the signatures of the golden requests with Python's standard library alone.
+"""Verifies the signatures of requests with Python's standard library alone: of the golden ones, and of those that
+a receiver has got, written down in the same form.
 
 Usage: verify.py FILE SECRET...   (whsec_..., the newest first)
 """
@@ -10,7 +11,7 @@ import sys
 
 
 def requests(path):
-    """The requests of a golden file: type, headers, body."""
+    """The requests of a file: type, headers, body."""
     with open(path, encoding="utf-8", newline="") as file:
         text = file.read()
     for entry in text.split("=== ")[1:]:

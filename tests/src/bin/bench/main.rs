@@ -5,6 +5,7 @@
 //! what is missing or came twice is part of each figure. `bench quick` is the short form, which asserts only
 //! that nothing is missing.
 
+mod cost;
 mod machine;
 mod matching;
 mod path;
@@ -44,8 +45,8 @@ async fn main() -> anyhow::Result<()> {
     rows.extend(matching::measure(load.max_webhooks));
     println!("\n| measured | median | all runs |\n|---|---|---|");
     for Row { name, unit, values, note } in &rows {
-        let all: Vec<String> = values.iter().map(|value| format!("{value:.1}")).collect();
-        println!("| {name} | {:.1} {unit}{note} | {} |", median(values), all.join(" "));
+        let all: Vec<String> = values.iter().map(|value| format!("{value:.3}")).collect();
+        println!("| {name} | {:.3} {unit}{note} | {} |", median(values), all.join(" "));
     }
     Ok(())
 }
@@ -62,7 +63,7 @@ struct Row {
 impl Row {
     fn new(name: impl Into<String>, unit: &'static str, values: Vec<f64>) -> Self {
         let row = Self { name: name.into(), unit, values, note: String::new() };
-        eprintln!("{}: {:.1} {unit}", row.name, median(&row.values));
+        eprintln!("{}: {:.3} {unit}", row.name, median(&row.values));
         row
     }
 

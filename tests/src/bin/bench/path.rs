@@ -12,6 +12,7 @@ use lapin::types::FieldTable;
 use prometheus::Registry;
 use uuid::Uuid;
 
+use crate::cost::SERVICES;
 use crate::receiver::Receiver;
 use crate::stack::{Organization, Stack};
 use crate::{Load, Row, median, percentile};
@@ -27,18 +28,48 @@ const LATENCY_EVERY: Duration = Duration::from_millis(20);
 pub(crate) async fn measure(stack: &Stack, load: Load, machine: &[Row]) -> anyhow::Result<Vec<Row>> {
     let bench = Bench::start(stack);
     let single = bench.throughput(stack, load, 1).await?;
-    let share = 100.0 * median(&single.0) / median(&machine[1].values);
+    let share = 100.0 * median(&single.rates) / median(&machine[1].values);
+    let mut rows =
+        single.rows("1 webhook, 1 KiB events", &format!(", {share:.0}% of two queues without work"));
     let fan_out = bench.throughput(stack, Load { events: load.events / 5, ..load }, FAN_OUT).await?;
+    rows.extend(fan_out.rows(&format!("fan-out to {FAN_OUT} webhooks"), ""));
+    rows.extend(stack.processes.peak_memory()?);
     let latencies = bench.latency(stack, load.latency_for).await?;
     bench.shutdown.stop();
-    Ok(vec![
-        Row::new("deliveries, 1 webhook, 1 KiB events", "deliveries/s", single.0)
-            .note(format!(", {share:.0}% of two queues without work; {}", single.1)),
-        Row::new(format!("deliveries, fan-out to {FAN_OUT} webhooks"), "deliveries/s", fan_out.0)
-            .note(format!("; {}", fan_out.1)),
-        Row::new("publish to receipt at 50 events a second, p50", "ms", vec![median(&latencies)]),
-        Row::new("publish to receipt at 50 events a second, p99", "ms", vec![percentile(&latencies, 0.99)]),
-    ])
+    rows.push(Row::new("publish to receipt at 50 events a second, p50", "ms", vec![median(&latencies)]));
+    rows.push(Row::new(
+        "publish to receipt at 50 events a second, p99",
+        "ms",
+        vec![percentile(&latencies, 0.99)],
+    ));
+    Ok(rows)
+}
+
+/// What a load came to, run by run.
+#[derive(Debug, Default)]
+struct Throughput {
+    /// Deliveries a second.
+    rates: Vec<f64>,
+    /// Seconds of the processor's time for 1,000 deliveries: of the services, of the broker, of the database.
+    services_s: Vec<f64>,
+    broker_s: Vec<f64>,
+    database_s: Vec<f64>,
+    missing: usize,
+    duplicates: usize,
+}
+
+impl Throughput {
+    fn rows(self, load: &str, note: &str) -> Vec<Row> {
+        let Self { missing, duplicates, .. } = self;
+        let cpu = |of: &str, values| Row::new(format!("CPU for 1,000 deliveries, {load}: {of}"), "s", values);
+        vec![
+            Row::new(format!("deliveries, {load}"), "deliveries/s", self.rates)
+                .note(format!("{note}; {missing} missing, {duplicates} duplicates")),
+            cpu("the four services", self.services_s),
+            cpu("the broker", self.broker_s),
+            cpu("the database", self.database_s),
+        ]
+    }
 }
 
 struct Bench {
@@ -54,34 +85,36 @@ impl Bench {
         Self { publisher, shutdown }
     }
 
-    /// Publishes as fast as confirms allow. Answers deliveries a second of each run, and what was missing or
-    /// came twice.
-    async fn throughput(
-        &self,
-        stack: &Stack,
-        load: Load,
-        webhooks: usize,
-    ) -> anyhow::Result<(Vec<f64>, String)> {
+    /// Publishes as fast as confirms allow, and reconciles what arrives.
+    async fn throughput(&self, stack: &Stack, load: Load, webhooks: usize) -> anyhow::Result<Throughput> {
         let receiver = Receiver::start().await?;
         let organization = organization(stack, &receiver, webhooks).await?;
         self.warm_up(&organization, &receiver, webhooks).await;
-        let (mut rates, mut missing, mut duplicates) = (Vec::new(), 0, 0);
+        let mut throughput = Throughput::default();
         for _ in 0..load.runs {
             receiver.clear();
+            let before = stack.processes.spent()?;
             let run = Uuid::new_v4().simple().to_string();
             let started = Instant::now();
             self.publish_all(&run, &organization.id, load.events).await;
             receiver.wait(load.events, webhooks, PATIENCE).await;
             let last = receiver.with(|arrived| arrived.values().flatten().max().copied());
             let elapsed = last.map_or(Duration::MAX, |last| last - started);
-            rates.push((load.events * webhooks) as f64 / elapsed.as_secs_f64());
+            let deliveries = (load.events * webhooks) as f64;
+            throughput.rates.push(deliveries / elapsed.as_secs_f64());
+            let after = stack.processes.spent()?;
+            let cost =
+                |is_counted: &dyn Fn(&str) -> bool| 1_000.0 * after.since(&before, is_counted) / deliveries;
+            throughput.services_s.push(cost(&|name| SERVICES.contains(&name)));
+            throughput.broker_s.push(cost(&|name| name == "RABBITMQ"));
+            throughput.database_s.push(cost(&|name| name == "POSTGRES"));
             let counts: Vec<usize> = receiver
                 .with(|arrived| (0..load.events).map(|n| arrived.get(&n).map_or(0, Vec::len)).collect());
-            missing += counts.iter().map(|count| webhooks.saturating_sub(*count)).sum::<usize>();
-            duplicates += counts.iter().map(|count| count.saturating_sub(webhooks)).sum::<usize>();
+            throughput.missing += counts.iter().map(|count| webhooks.saturating_sub(*count)).sum::<usize>();
+            throughput.duplicates += counts.iter().map(|count| count.saturating_sub(webhooks)).sum::<usize>();
         }
-        anyhow::ensure!(missing == 0, "{missing} deliveries are missing");
-        Ok((rates, format!("{missing} missing, {duplicates} duplicates")))
+        anyhow::ensure!(throughput.missing == 0, "{} deliveries are missing", throughput.missing);
+        Ok(throughput)
     }
 
     async fn publish_all(&self, run: &str, organization: &str, events: usize) {

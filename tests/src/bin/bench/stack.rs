@@ -5,10 +5,13 @@ use std::collections::HashMap;
 use anyhow::Context;
 use serde_json::{Value, json};
 
+use crate::cost::Processes;
+
 /// Where the stack is.
 #[derive(Debug, Clone)]
 pub(crate) struct Stack {
     pub(crate) amqp_url: String,
+    pub(crate) processes: Processes,
     api_url: String,
     operator_key: String,
     http: reqwest::Client,
@@ -30,6 +33,14 @@ impl Stack {
         };
         Ok(Self {
             amqp_url: get("AMQP_URL")?,
+            processes: Processes(
+                variables
+                    .iter()
+                    .filter_map(|(name, pid)| {
+                        Some((name.strip_suffix("_PID")?.to_owned(), pid.parse().ok()?))
+                    })
+                    .collect(),
+            ),
             api_url: get("API_URL")?,
             operator_key: get("OPERATOR_KEY")?,
             http: reqwest::Client::new(),

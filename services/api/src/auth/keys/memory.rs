@@ -145,6 +145,7 @@ impl Memory {
 fn concerns(change: Change, organization: OrganizationId) -> bool {
     match change {
         Change::Organization(changed) => changed == organization,
+        Change::Breaker(_) => false,
         Change::Everything => true,
     }
 }

@@ -1,7 +1,7 @@
 //! The event log as Quortex I/O shows it: the newest events that carry an `application`.
 //!
 //! Ours: it goes back 10,000 events of the organization, or 32 MiB of them, and what it counts is found among
-//! those.
+//! those; an organization's reads take turns, at most 16 of them, and further ones are 429.
 
 use axum::Json as Answer;
 use axum::extract::{OriginalUri, State};
@@ -65,12 +65,14 @@ pub(super) async fn list(
     let query = query.trimmed();
     let size = read_size(query.page_size.as_deref());
     let mut filling = Filling::new(query.page.as_deref(), size.unwrap_or(DEFAULT_PAGE_SIZE))?;
+    let turn = api.log_turns.wait(caller.organization).await?;
     let look = |stored: StoredEvent| {
         if let Some(entry) = Entry::of(stored).filter(|entry| query.wants(entry)) {
             filling.push(|| entry);
         }
     };
     api.database.newest_events(caller.organization, look).await?;
+    drop(turn);
     let address = Address::new(PATH, &uri, &headers)
         .with("page_size", size)
         .with("application", query.application)

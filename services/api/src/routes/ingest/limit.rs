@@ -3,7 +3,7 @@
 //! Behind the api all organizations share one queue, so a flood must be met here.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cuewire::event::MAX_BATCH_EVENTS;
@@ -25,6 +25,20 @@ struct Bucket {
     filled_at: Instant,
 }
 
+/// How many events of which organizations a request holds, by the names that it gives them.
+#[derive(Debug, Default)]
+pub(super) struct Tally(HashMap<String, f64>);
+
+impl Tally {
+    /// Counts so many events more.
+    pub(super) fn add(&mut self, organization: &str, events: usize) {
+        match self.0.get_mut(organization) {
+            Some(counted) => *counted += events as f64,
+            None => drop(self.0.insert(organization.to_owned(), events as f64)),
+        }
+    }
+}
+
 /// An organization has published all that it may for now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Exceeded {
@@ -41,35 +55,39 @@ impl Limits {
     }
 
     /// Takes a token an event: for all organizations that the events name, or for none.
-    pub(super) fn take<'a>(
-        &self,
-        organizations: impl IntoIterator<Item = &'a str>,
-        now: Instant,
-    ) -> Result<(), Exceeded> {
+    pub(super) fn take(&self, events: &Tally, now: Instant) -> Result<(), Exceeded> {
         if self.rate == 0.0 {
             return Ok(());
         }
-        let mut wanted: HashMap<&str, f64> = HashMap::new();
-        for organization in organizations {
-            *wanted.entry(organization).or_default() += 1.0;
-        }
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let tokens = |buckets: &HashMap<String, Bucket>, organization: &str| {
-            buckets.get(organization).map_or(self.burst(), |bucket| self.tokens(*bucket, now))
-        };
-        for (organization, wanted) in &wanted {
-            let missing = wanted - tokens(&buckets, organization);
+        let mut buckets = self.buckets();
+        for (organization, wanted) in &events.0 {
+            let missing = wanted - self.tokens(&buckets, organization, now);
             if missing > 0.0 {
                 let wait = Duration::from_secs_f64(missing / self.rate);
-                return Err(Exceeded { organization: (*organization).to_owned(), wait });
+                return Err(Exceeded { organization: organization.clone(), wait });
             }
         }
-        for (organization, wanted) in wanted {
-            let left = tokens(&buckets, organization) - wanted;
+        for (organization, wanted) in &events.0 {
+            let left = self.tokens(&buckets, organization, now) - wanted;
             self.make_room(&mut buckets, now);
-            buckets.insert(organization.to_owned(), Bucket { tokens: left, filled_at: now });
+            buckets.insert(organization.clone(), Bucket { tokens: left, filled_at: now });
         }
         Ok(())
+    }
+
+    /// Gives back the tokens of events that were not accepted after all. A bucket that was forgotten is full.
+    pub(super) fn give_back(&self, events: &Tally, now: Instant) {
+        let mut buckets = self.buckets();
+        for (organization, given_back) in &events.0 {
+            if let Some(bucket) = buckets.get_mut(organization) {
+                let tokens = (self.left(*bucket, now) + given_back).min(self.burst());
+                *bucket = Bucket { tokens, filled_at: now };
+            }
+        }
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, HashMap<String, Bucket>> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A second's worth, and in any case the largest batch.
@@ -77,7 +95,11 @@ impl Limits {
         self.rate.max(MAX_BATCH_EVENTS as f64)
     }
 
-    fn tokens(&self, bucket: Bucket, now: Instant) -> f64 {
+    fn tokens(&self, buckets: &HashMap<String, Bucket>, organization: &str, now: Instant) -> f64 {
+        buckets.get(organization).map_or(self.burst(), |bucket| self.left(*bucket, now))
+    }
+
+    fn left(&self, bucket: Bucket, now: Instant) -> f64 {
         let since = now.saturating_duration_since(bucket.filled_at).as_secs_f64();
         (bucket.tokens + since * self.rate).min(self.burst())
     }
@@ -87,7 +109,7 @@ impl Limits {
         if buckets.len() < MAX_BUCKETS {
             return;
         }
-        buckets.retain(|_, bucket| self.tokens(*bucket, now) < self.burst());
+        buckets.retain(|_, bucket| self.left(*bucket, now) < self.burst());
         if buckets.len() >= MAX_BUCKETS {
             buckets.clear();
         }
@@ -98,33 +120,52 @@ impl Limits {
 mod tests {
     use super::*;
 
-    fn events(organization: &str, count: usize) -> impl Iterator<Item = &str> {
-        std::iter::repeat_n(organization, count)
+    fn events(organization: &str, count: usize) -> Tally {
+        let mut tally = Tally::default();
+        tally.add(organization, count);
+        tally
     }
 
     #[test]
     fn a_full_bucket_takes_the_largest_batch_and_fills_again_at_its_rate() {
         let (limits, now) = (Limits::new(10), Instant::now());
-        assert_eq!(limits.take(events("a", MAX_BATCH_EVENTS), now), Ok(()));
-        let exceeded = limits.take(events("a", 5), now).unwrap_err();
+        assert_eq!(limits.take(&events("a", MAX_BATCH_EVENTS), now), Ok(()));
+        let exceeded = limits.take(&events("a", 5), now).unwrap_err();
         assert_eq!((exceeded.organization.as_str(), exceeded.wait), ("a", Duration::from_millis(500)));
-        assert_eq!(limits.take(events("b", 1), now), Ok(()), "another's bucket is its own");
-        assert!(limits.take(events("a", 5), now + Duration::from_millis(499)).is_err());
-        assert_eq!(limits.take(events("a", 5), now + Duration::from_millis(500)), Ok(()));
+        assert_eq!(limits.take(&events("b", 1), now), Ok(()), "another's bucket is its own");
+        assert!(limits.take(&events("a", 5), now + Duration::from_millis(499)).is_err());
+        assert_eq!(limits.take(&events("a", 5), now + Duration::from_millis(500)), Ok(()));
     }
 
     #[test]
     fn a_request_for_several_organizations_takes_of_all_or_of_none() {
         let (limits, now) = (Limits::new(10), Instant::now());
-        assert_eq!(limits.take(events("a", MAX_BATCH_EVENTS), now), Ok(()));
-        assert!(limits.take(events("b", 999).chain(events("a", 1)), now).is_err());
-        assert_eq!(limits.take(events("b", MAX_BATCH_EVENTS), now), Ok(()));
+        assert_eq!(limits.take(&events("a", MAX_BATCH_EVENTS), now), Ok(()));
+        let mut of_both = events("b", 999);
+        of_both.add("a", 1);
+        assert!(limits.take(&of_both, now).is_err());
+        assert_eq!(limits.take(&events("b", MAX_BATCH_EVENTS), now), Ok(()));
+    }
+
+    #[test]
+    fn what_was_not_accepted_is_given_back_and_no_more() {
+        let (limits, now) = (Limits::new(10), Instant::now());
+        let all = events("a", MAX_BATCH_EVENTS);
+        for _ in 0..3 {
+            assert_eq!(limits.take(&all, now), Ok(()));
+            limits.give_back(&all, now);
+        }
+        // The bucket was full already.
+        let later = now + Duration::from_secs(1);
+        limits.give_back(&all, later);
+        assert_eq!(limits.take(&all, later), Ok(()));
+        assert!(limits.take(&events("a", 1), later).is_err());
     }
 
     #[test]
     fn nought_is_no_limit() {
         let (limits, now) = (Limits::new(0), Instant::now());
-        assert_eq!(limits.take(events("a", 1_000_000), now), Ok(()));
+        assert_eq!(limits.take(&events("a", 1_000_000), now), Ok(()));
         assert!(limits.buckets.lock().unwrap().is_empty());
     }
 
@@ -133,12 +174,12 @@ mod tests {
         let (limits, now) = (Limits::new(1_000), Instant::now());
         let names: Vec<String> = (0..MAX_BUCKETS).map(|number| number.to_string()).collect();
         for name in &names[1..] {
-            assert_eq!(limits.take(events(name, 1), now), Ok(()));
+            assert_eq!(limits.take(&events(name, 1), now), Ok(()));
         }
         let later = now + Duration::from_secs(1);
-        assert_eq!(limits.take(events("empty", 1_000), later), Ok(()));
-        assert_eq!(limits.take(events("more", 1), later), Ok(()));
+        assert_eq!(limits.take(&events("empty", 1_000), later), Ok(()));
+        assert_eq!(limits.take(&events("more", 1), later), Ok(()));
         assert_eq!(limits.buckets.lock().unwrap().len(), 2);
-        assert!(limits.take(events("empty", 1), later).is_err());
+        assert!(limits.take(&events("empty", 1), later).is_err());
     }
 }

@@ -61,7 +61,14 @@ pub(super) struct Events {
     /// The events, in their order.
     pub(super) items: Vec<Event>,
     /// Whether they came as an array, in which one is told by its index.
-    pub(super) is_batch: bool,
+    is_batch: bool,
+}
+
+impl Events {
+    /// To be filled with what is wrong with them.
+    pub(super) fn faults(&self) -> Faults {
+        if self.is_batch { Faults::of_a_batch() } else { Faults::of_one() }
+    }
 }
 
 fn is_attribute(name: &HeaderName) -> bool {

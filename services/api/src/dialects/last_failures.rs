@@ -18,7 +18,7 @@ const MAX_PAYLOADS: usize = 64;
 
 /// How a webhook last failed.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct LastFailure {
     /// What went wrong, in a sentence.
     pub(super) error: String,
     /// The body that was sent, as long as the event is in the log.
@@ -30,7 +30,7 @@ pub(super) async fn last_failures(
     api: &Api,
     caller: &KeyHolder,
     webhooks: &[Webhook],
-) -> Result<HashMap<WebhookId, Failure>, Problem> {
+) -> Result<HashMap<WebhookId, LastFailure>, Problem> {
     let ids: Vec<_> = webhooks.iter().map(|webhook| webhook.id).collect();
     let mut failed: HashMap<_, _> = api
         .database
@@ -52,7 +52,7 @@ pub(super) async fn last_failures(
             }
             _ => None,
         };
-        failures.insert(webhook.id, Failure { error: failure.error, payload });
+        failures.insert(webhook.id, LastFailure { error: failure.error, payload });
     }
     Ok(failures)
 }

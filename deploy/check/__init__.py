@@ -1,0 +1,1 @@
+"""What is checked of everything in deploy/ before it runs: see __main__.py."""

@@ -1,0 +1,133 @@
+"""The settings of RabbitMQ and Postgres: one set of them, wherever they are written, and known to the servers."""
+
+import re
+import subprocess
+import tempfile
+import pathlib
+
+from .tree import DEPLOY, broker_names, check, each_manifest, our_service, text
+
+# Of the disk's limit the volume decides; it has a reason of its own in each place.
+OF_THE_PLACE = {"disk_free_limit.absolute"}
+# Set by CloudNativePG itself, or what Postgres does anyway.
+NOT_FOR_THE_OPERATOR = {"listen_addresses", "fsync", "full_page_writes", "log_line_prefix"}
+# The operator's, the exporter's, the job's, and somebody's who looks.
+FOR_OPERATORS = 20
+
+
+def settings(configuration):
+    """Lines `key = value` without comments; Postgres' quotes do not matter."""
+    pairs = re.findall(r"^([\w.]+) *= *(.+?) *$", configuration, re.M)
+    return {key: value.strip("'") for key, value in pairs}
+
+
+def differences(one, other):
+    for key in sorted({*one, *other}):
+        if one.get(key) != other.get(key):
+            yield f"{key} is {one.get(key)} in deploy/, and {other.get(key)} in kubernetes/overlays/production"
+
+
+@check
+def the_clusters_of_rabbitmq_have_the_settings_that_are_shipped():
+    shipped = settings(text("deploy/rabbitmq/rabbitmq.conf"))
+    for _, manifest, _ in each_manifest("RabbitmqCluster"):
+        own = settings(manifest["spec"]["rabbitmq"]["additionalConfig"])
+        yield from differences(*({k: v for k, v in of.items() if k not in OF_THE_PLACE} for of in (shipped, own)))
+        if not OF_THE_PLACE <= set(own):
+            yield f"it lacks {OF_THE_PLACE}"
+
+        def bare(configuration):
+            return re.sub(r"%.*|\s", "", configuration)
+
+        if bare(manifest["spec"]["rabbitmq"]["advancedConfig"]) != bare(text("deploy/rabbitmq/advanced.config")):
+            yield "its advancedConfig is not deploy/rabbitmq/advanced.config"
+
+
+@check
+def the_clusters_of_postgres_have_the_settings_that_are_shipped():
+    shipped = settings(text("deploy/postgres/postgresql.conf"))
+    for _, manifest, _ in each_manifest("Cluster"):
+        own = manifest["spec"]["postgresql"]["parameters"]
+        yield from differences({k: v for k, v in shipped.items() if k not in NOT_FOR_THE_OPERATOR}, own)
+
+
+@check
+def postgres_reads_the_settings_that_are_shipped():
+    """It answers for one of them, and stops at a line that it does not know."""
+    postgres = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/postgres"))[-1]
+    with tempfile.TemporaryDirectory() as directory:
+        (pathlib.Path(directory) / "postgresql.conf").write_text(text("deploy/postgres/postgresql.conf"))
+        asked = subprocess.run(
+            [postgres, "-C", "checkpoint_timeout", "-D", directory], capture_output=True, text=True
+        )
+        if asked.returncode or asked.stdout.strip() not in ("900", "15min"):
+            yield f"{asked.stdout}{asked.stderr}"
+
+
+@check
+def settings_have_their_reasons():
+    """A comment stands above each, and the README has a row for it."""
+    for path in ("deploy/rabbitmq/rabbitmq.conf", "deploy/postgres/postgresql.conf"):
+        for key in settings(text(path)):
+            if f"`{key}" not in text("deploy/README.md"):
+                yield f"deploy/README.md does not say why {key} is as it is in {path}"
+    for key in re.findall(r"\{(\w+), \d+\}", text("deploy/rabbitmq/advanced.config")):
+        if f"`{key}" not in text("deploy/README.md"):
+            yield f"deploy/README.md does not say why {key} is as it is"
+
+
+@check
+def rights_of_broker_users_name_what_is_declared():
+    """A pattern without a meaning would be a misspelt one."""
+    names = {*broker_names(), "amq.default"}
+    for name, manifest, _ in each_manifest("Permission"):
+        for right, pattern in manifest["spec"]["permissions"].items():
+            if pattern == "^$":
+                continue
+            end = "$" if pattern.endswith("$") else ""
+            for word in re.sub(r"[()^$]", "", pattern).split("|"):
+                if not any(re.match(word + end, each) for each in names):
+                    yield f"{name}: {right} names {word}, which is not declared"
+
+
+@check
+def autoscalers_count_the_queues_that_more_pods_would_empty():
+    """The fresh and due lanes of all senders' queues and the router's, and none in which messages wait for their time."""
+    wanted = {
+        "router": {name for name in broker_names() if name.startswith("router.")},
+        "sender": {name for name in broker_names() if re.match(r"sender\.(fresh|due)\.", name)},
+    }
+    found = {}
+    for _, manifest, _ in each_manifest("ScaledObject"):
+        (trigger,) = manifest["spec"]["triggers"]
+        pattern = trigger["metadata"]["queueName"]
+        found[manifest["metadata"]["name"]] = {name for name in broker_names() if re.search(pattern, name)}
+        if trigger["metadata"]["useRegex"] != "true" or trigger["metadata"]["operation"] != "sum":
+            yield f"{manifest['metadata']['name']}: does not add up the queues"
+    if found != wanted:
+        yield f"they count {found}"
+
+
+@check
+def postgres_has_connections_for_all_pods_that_there_may_be():
+    """Each pod has a pool and one that listens; of each Deployment one more pod starts while it is replaced."""
+    most = {}
+    for _, manifest, overlay in each_manifest("Deployment"):
+        if overlay == "production" and our_service(manifest["spec"]["template"]["spec"]["containers"][0]):
+            most[manifest["metadata"]["name"]] = manifest["spec"].get("replicas", 1)
+    for _, manifest, _ in each_manifest("HorizontalPodAutoscaler", "ScaledObject"):
+        spec = manifest["spec"]
+        most[spec["scaleTargetRef"]["name"]] = spec.get("maxReplicas") or spec["maxReplicaCount"]
+    pool = int(dict(settings(text("deploy/kubernetes/base/config.env")))["CUEWIRE_DATABASE_CONNECTIONS"])
+    needed = sum(pods + 1 for pods in most.values()) * (pool + 1) + FOR_OPERATORS
+    (allowed,) = (int(m["spec"]["postgresql"]["parameters"]["max_connections"]) for _, m, _ in each_manifest("Cluster"))
+    if needed > allowed:
+        yield f"{most} may need {needed} connections, and Postgres allows {allowed}"
+
+
+@check
+def compose_mounts_the_settings_that_are_shipped():
+    compose = text("deploy/compose.yaml")
+    for path in ("rabbitmq/rabbitmq.conf", "rabbitmq/advanced.config", "rabbitmq/enabled_plugins", "postgres/postgresql.conf"):
+        if f"- ./{path}:" not in compose or not (DEPLOY / path).is_file():
+            yield f"{path} is not mounted"

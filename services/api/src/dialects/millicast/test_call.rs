@@ -1,0 +1,113 @@
+//! Test calls of Dolby.io Streaming (Millicast): a sample of a type to every webhook that takes it.
+
+use std::time::Duration;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use cuewire::catalogue;
+use cuewire::event::{Data, Event};
+use cuewire::formats::Format;
+use cuewire::webhook::Webhook;
+use futures_util::{StreamExt, stream};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::super::selection::Choice;
+use super::webhook::{FEEDS, MEDIA, RECORDINGS, THUMBNAILS, TRANSCODERS, VIEWERS};
+use super::{Success, success};
+use crate::Api;
+use crate::auth::Editor;
+use crate::error::Problem;
+use crate::extract::{OptionalJson, Path};
+use crate::samples::{listed_sample, takes};
+
+/// All webhooks of most organizations at once; the api has room for more.
+const TESTS_AT_A_TIME: usize = 64;
+/// How long all of them may take: within the time of a request.
+const TESTS_TIMEOUT: Duration = Duration::from_secs(35);
+/// The types that a test can be of, as the platform's paths name them.
+const TYPES: [(&str, Choice); 6] = [
+    ("Recordings", RECORDINGS),
+    ("Thumbnail", THUMBNAILS),
+    ("Transcoder", TRANSCODERS),
+    ("Media", MEDIA),
+    ("Feeds", FEEDS),
+    ("ViewerConnection", VIEWERS),
+];
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, rename_all = "camelCase")]
+#[schema(as = MillicastTest, example = json!({"streamName": "sample_stream"}))]
+pub(super) struct TestCall {
+    /// The sample's stream.
+    stream_name: Option<String>,
+    /// The sample's transcoder.
+    transcoder_name: Option<String>,
+}
+
+/// Send a sample of a type to every enabled webhook that takes it
+///
+/// The answer is the same whatever the receivers say; their answers are on record.
+#[utoipa::path(post, path = "/api/webhooks/test/{type}", tag = "Platform: Millicast", operation_id = "millicast_test",
+    params(("type" = String, Path, example = "Feeds")),
+    request_body(content = TestCall, description = "May be left out; `webhookType` is as good as not there"),
+    responses((status = 200, body = Success<bool>)))]
+pub(super) async fn test(
+    Editor(caller): Editor,
+    State(api): State<Api>,
+    Path(kind): Path<String>,
+    OptionalJson(call): OptionalJson<TestCall>,
+) -> Result<Answer<Success<bool>>, Problem> {
+    let Some((_, choice)) = TYPES.iter().find(|(name, _)| *name == kind) else {
+        let known = TYPES.map(|(name, _)| name).join(", ");
+        return Err(Problem::invalid_field("type", format!("is {kind:?}, and must be one of {known}")));
+    };
+    let webhooks = api.database.webhooks_in(caller.organization, &[Format::Millicast]).await?;
+    let calls = webhooks.into_iter().filter(|webhook| webhook.enabled).filter_map(|webhook| {
+        let (api, sample) = (api.clone(), sample_of(choice, &webhook, &call)?);
+        Some(async move { api.send_sample(&webhook, sample).await })
+    });
+    let sending = stream::iter(calls).buffer_unordered(TESTS_AT_A_TIME).collect::<Vec<_>>();
+    // Receivers that hang are not waited for: their attempts are on record when they end.
+    let Ok(answers) = tokio::time::timeout(TESTS_TIMEOUT, sending).await else { return Ok(success(true)) };
+    // One that was sent shows that the broker and a sender are there.
+    match answers.into_iter().reduce(Result::or) {
+        Some(Err(problem)) => Err(problem),
+        Some(Ok(_)) | None => Ok(success(true)),
+    }
+}
+
+/// A sample of the first type of the choice that the webhook takes, with the names that the call gives.
+fn sample_of(choice: Choice, webhook: &Webhook, call: &TestCall) -> Option<Event> {
+    let of_choice = |entry: &&catalogue::EventType| {
+        choice.iter().any(|pattern| entry.name.starts_with(pattern.trim_end_matches('*')))
+    };
+    let mut taken = catalogue::all().iter().filter(of_choice).filter(|entry| takes(webhook, &entry.name));
+    let mut event = listed_sample(taken.next()?)?;
+    if let Some(name) = &call.stream_name {
+        event.subject = event.subject.map(|id| renamed(&id, name));
+    }
+    let Data::Json(bytes) = &event.data else { return Some(event) };
+    let mut data: Map<String, Value> = serde_json::from_slice(bytes).ok()?;
+    for (key, name) in [
+        ("name", &call.stream_name),
+        ("streamName", &call.stream_name),
+        ("transcoderName", &call.transcoder_name),
+    ] {
+        if let (Some(slot), Some(name)) = (data.get_mut(key), name) {
+            *slot = name.as_str().into();
+        }
+    }
+    if let (Some(Value::String(id)), Some(name)) = (data.get_mut("streamId"), &call.stream_name) {
+        *id = renamed(id, name);
+    }
+    event.data = Data::Json(Value::Object(data).to_string().into());
+    Some(event)
+}
+
+/// The id of a stream of the same account with another name.
+fn renamed(id: &str, name: &str) -> String {
+    let account = id.split('/').next().unwrap_or_default();
+    format!("{account}/{name}")
+}

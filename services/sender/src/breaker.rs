@@ -1,0 +1,166 @@
+//! Circuit breakers and what else attempts tell of a webhook: gone, failing, or well again.
+//!
+//! A webhook's breaker is a row of the database, the same for all senders, who hear of each change. While it is
+//! open, deliveries are parked for the next probe, spread out behind it; one that comes when the probe is due
+//! claims it, and is sent. Nothing here is written but on transitions.
+
+use std::time::Duration;
+
+use cuewire::db::DbError;
+use cuewire::db::webhooks::Opening;
+use cuewire::delivery::{Attempt, Failure, Outcome, Reason, State};
+use cuewire::message::DeliveryMessage;
+use cuewire::webhook::{Breaker, OWN_CATEGORY};
+use time::OffsetDateTime;
+
+use crate::deliver::Sender;
+use crate::gate::Ending;
+use crate::targets::Target;
+
+/// A probe of which nothing is heard for the time of its request and this is repeated.
+const PROBE_MARGIN: Duration = Duration::from_secs(5);
+/// What others claimed has a result by then, mostly.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a request was, besides an attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sent {
+    /// Nothing.
+    Ordinarily,
+    /// The last of so many that failed of late: the breaker is to open.
+    AsTheLastStraw(u32),
+    /// A probe, after so many.
+    AsProbe(u32),
+}
+
+/// How a request ended, as far as it tells of its receiver.
+pub(crate) fn ending(attempt: &Attempt) -> Ending {
+    match (&attempt.outcome, attempt.state) {
+        (Outcome::Failed { kind: Failure::Timeout | Failure::Connection, .. }, _) => Ending::Unanswered,
+        (Outcome::Failed { kind: Failure::Blocked | Failure::Unsendable, .. }, _) => Ending::Untold,
+        (Outcome::Answered(_), State::Delivered) => Ending::Taken,
+        (Outcome::Answered(_), State::Retrying(_) | State::Dead(_)) => Ending::Refused,
+    }
+}
+
+/// How long until an open breaker's next probe; none: it is due.
+pub(crate) fn until_probe(breaker: &Breaker) -> Option<Duration> {
+    Duration::try_from(breaker.next_probe_at - OffsetDateTime::now_utc()).ok().filter(|wait| !wait.is_zero())
+}
+
+impl Sender {
+    /// Takes the right to send this delivery as the probe that is due; else how long it is to stay away.
+    pub(crate) async fn claim_probe(&self, target: &Target, breaker: &Breaker) -> Result<(), Duration> {
+        let webhook = &target.webhook;
+        let claim =
+            self.database.claim_probe(webhook.id, breaker.probes, webhook.timeout + PROBE_MARGIN).await;
+        // What is cached is out of date, whoever has it.
+        self.targets.forget(webhook.id);
+        match claim {
+            Ok(true) => {
+                tracing::info!(probes = breaker.probes, "sent as a probe");
+                Ok(())
+            }
+            Ok(false) => Err(LOOK_AGAIN),
+            Err(error) => {
+                tracing::warn!(%error, "a probe could not be claimed");
+                Err(LOOK_AGAIN)
+            }
+        }
+    }
+
+    /// Notes what an attempt tells of its webhook. What cannot be noted now is noted by the next attempt that
+    /// tells it.
+    pub(crate) async fn note_health(
+        &self,
+        delivery: &DeliveryMessage,
+        target: &Target,
+        attempt: &Attempt,
+        sent: Sent,
+    ) {
+        let mut result = match sent {
+            Sent::AsProbe(probes) => self.note_probe(delivery, target, attempt, probes).await,
+            Sent::AsTheLastStraw(failures) => self.open_breaker(delivery, target, attempt, failures).await,
+            Sent::Ordinarily if attempt.state == State::Delivered && target.may_be_failing() => {
+                let noted = self.database.webhook_has_recovered(target.webhook.id).await;
+                noted.inspect(|()| target.note_failing(false))
+            }
+            Sent::Ordinarily => Ok(()),
+        };
+        if let (Ok(()), State::Dead(reason)) = (&result, attempt.state) {
+            result = self.note_dead(target, attempt, reason).await;
+        }
+        if let Err(error) = result {
+            tracing::warn!(%error, "a webhook's health could not be noted");
+        }
+    }
+
+    async fn note_probe(
+        &self,
+        delivery: &DeliveryMessage,
+        target: &Target,
+        attempt: &Attempt,
+        probes: u32,
+    ) -> Result<(), DbError> {
+        let webhook = target.webhook.id;
+        self.metrics.probes.with_label_values(&[attempt.state.as_str()]).inc();
+        let noted = match ending(attempt) {
+            Ending::Taken => {
+                tracing::info!("the breaker closes");
+                self.database.close_breaker(webhook, is_told_of(delivery)).await
+            }
+            Ending::Untold => self.database.release_probe(webhook).await,
+            Ending::Refused | Ending::Unanswered => {
+                let error = attempt.error().unwrap_or_default();
+                self.database.probe_has_failed(webhook, probes, &error).await
+            }
+        };
+        self.targets.forget(webhook);
+        noted
+    }
+
+    async fn open_breaker(
+        &self,
+        delivery: &DeliveryMessage,
+        target: &Target,
+        attempt: &Attempt,
+        failures: u32,
+    ) -> Result<(), DbError> {
+        let error = attempt.error().unwrap_or_default();
+        let opening = Opening {
+            webhook: target.webhook.id,
+            since: attempt.started_at,
+            error: &error,
+            failures,
+            is_told: is_told_of(delivery),
+        };
+        tracing::warn!(failures, error, "the breaker opens");
+        self.metrics.breakers_opened.inc();
+        self.database.open_breaker(opening).await?;
+        self.targets.forget(target.webhook.id);
+        Ok(())
+    }
+
+    async fn note_dead(&self, target: &Target, attempt: &Attempt, reason: Reason) -> Result<(), DbError> {
+        if reason == Reason::Gone {
+            self.note_gone(target).await?;
+        }
+        let error = attempt.error().unwrap_or_default();
+        let noted = self.database.webhook_is_failing(target.webhook.id, attempt.started_at, &error).await;
+        noted.inspect(|()| target.note_failing(true))
+    }
+
+    /// Disables a webhook whose receiver is gone.
+    pub(crate) async fn note_gone(&self, target: &Target) -> Result<(), DbError> {
+        let webhook = &target.webhook;
+        self.database.disable_webhook(webhook.id, &webhook.url, "the receiver answered 410 Gone").await?;
+        self.targets.forget(webhook.id);
+        Ok(())
+    }
+}
+
+/// Whether the organization is told of what this delivery does to its webhook: what tells of such must not cause
+/// more of it.
+fn is_told_of(delivery: &DeliveryMessage) -> bool {
+    delivery.category != OWN_CATEGORY
+}

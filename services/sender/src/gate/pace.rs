@@ -1,0 +1,116 @@
+//! A pace: how long requests take, and the places in time that follow from it for those that have to wait.
+
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+
+/// A delayed queue's shortest delay.
+pub(super) const NEAREST_PLACE: Duration = Duration::from_secs(1);
+/// What the pace will be later than this, nobody knows.
+const FURTHEST_PLACE: Duration = Duration::from_secs(2 * 60);
+/// The weight of the latest request in the recent duration.
+const LATEST: f64 = 0.2;
+
+/// The pace of a webhook's requests, or of an organization's.
+#[derive(Debug)]
+pub(super) struct Pace {
+    in_flight: usize,
+    /// The sum of the starts of those in flight, in seconds since the epoch: their mean age without a list.
+    started_s: f64,
+    /// A moving mean of requests' durations, in seconds; 0: none has ended yet.
+    recent_s: f64,
+    next_place: Instant,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { in_flight: 0, started_s: 0.0, recent_s: 0.0, next_place: now }
+    }
+
+    /// How many are in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// A request has begun.
+    pub(super) fn has_begun(&mut self, started_s: f64) {
+        self.in_flight += 1;
+        self.started_s += started_s;
+    }
+
+    /// A request has ended.
+    pub(super) fn has_ended(&mut self, started_s: f64, duration_s: f64) {
+        self.in_flight -= 1;
+        self.started_s -= started_s;
+        self.learn(duration_s);
+    }
+
+    pub(super) fn learn(&mut self, duration_s: f64) {
+        let is_first = self.recent_s == 0.0;
+        self.recent_s =
+            if is_first { duration_s } else { self.recent_s + LATEST * (duration_s - self.recent_s) };
+    }
+
+    /// How long a request takes: as of late, or as those in flight do already.
+    pub(super) fn duration_s(&self, now_s: f64) -> f64 {
+        let age_s = if self.in_flight == 0 { 0.0 } else { now_s - self.started_s / self.in_flight as f64 };
+        self.recent_s.max(age_s)
+    }
+
+    /// The mean time between two requests that end, when `side_by_side` are in flight.
+    pub(super) fn spacing(&self, side_by_side: usize, now_s: f64) -> Duration {
+        Duration::from_secs_f64(self.duration_s(now_s) / side_by_side.max(1) as f64)
+    }
+
+    /// The next free place after `from`, as a wait from now.
+    pub(super) fn take_place(&mut self, spacing: Duration, from: Instant, now: Instant) -> Duration {
+        let first = from.max(now + NEAREST_PLACE);
+        let place = self.next_place.max(first);
+        if place - first > FURTHEST_PLACE {
+            // Too far to be in order: anywhere in the last half, so that they do not come as a wave.
+            return first - now + FURTHEST_PLACE.mul_f64(rand::rng().random_range(0.5..1.0));
+        }
+        self.next_place = place + spacing;
+        place - now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_stand_in_a_row_as_far_as_the_pace_can_be_known_and_are_scattered_beyond() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        let spacing = Duration::from_millis(100);
+        let places: Vec<Duration> = (0..3_000).map(|_| pace.take_place(spacing, now, now)).collect();
+        for (at, place) in places.iter().take(1_200).enumerate() {
+            assert_eq!(*place, NEAREST_PLACE + spacing * at as u32);
+        }
+        let beyond = &places[1_210..];
+        let last_half = NEAREST_PLACE + FURTHEST_PLACE / 2..NEAREST_PLACE + FURTHEST_PLACE;
+        assert!(beyond.iter().all(|place| last_half.contains(place)), "{beyond:?}");
+    }
+
+    #[test]
+    fn places_after_some_time_begin_then_and_come_spread_out() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        let probe = now + Duration::from_secs(30);
+        let places: Vec<u64> =
+            (0..3).map(|_| pace.take_place(Duration::from_secs(1), probe, now).as_secs()).collect();
+        assert_eq!(places, [30, 31, 32]);
+    }
+
+    #[test]
+    fn a_request_takes_as_long_as_of_late_or_as_those_in_flight_do_already() {
+        let mut pace = Pace::new(Instant::now());
+        pace.learn(0.1);
+        pace.has_begun(10.0);
+        assert_eq!(pace.duration_s(10.05), 0.1);
+        assert_eq!(pace.duration_s(12.0), 2.0);
+        pace.has_ended(10.0, 2.0);
+        assert!((pace.duration_s(12.0) - 0.48).abs() < 1e-9);
+    }
+}

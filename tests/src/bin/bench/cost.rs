@@ -1,0 +1,70 @@
+//! What the work costs: the processor's time and the memory of each process of the stack, as the kernel counts them.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+
+use crate::Row;
+
+/// The kernel's unit of a process's time.
+const TICKS_A_SECOND: f64 = 100.0;
+/// The services, as the stack's file names them.
+pub(crate) const SERVICES: [&str; 4] = ["API", "ROUTER", "SENDER", "DLQ_REAPER"];
+
+/// The stack's processes, by name.
+#[derive(Debug, Clone)]
+pub(crate) struct Processes(pub(crate) BTreeMap<String, u32>);
+
+/// The processor's time of each, in seconds, until a moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Spent(BTreeMap<String, f64>);
+
+impl Processes {
+    /// What each has spent so far.
+    pub(crate) fn spent(&self) -> anyhow::Result<Spent> {
+        let spent = self.0.iter().map(|(name, pid)| {
+            let children: f64 =
+                children_of(*pid)?.into_iter().map(|child| seconds(child).unwrap_or(0.0)).sum();
+            Ok((name.clone(), seconds(*pid)? + children))
+        });
+        Ok(Spent(spent.collect::<anyhow::Result<_>>()?))
+    }
+
+    /// The most memory that each service has had, in MiB.
+    pub(crate) fn peak_memory(&self) -> anyhow::Result<Vec<Row>> {
+        let of = |name: &&str| {
+            let pid = self.0.get(*name).with_context(|| format!("the stack has no {name}"))?;
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib: f64 =
+                peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse().ok()).context("VmHWM")?;
+            let name = name.to_lowercase().replace('_', "-");
+            Ok(Row::new(format!("memory of the {name}, at most"), "MiB", vec![kib / 1_024.0]))
+        };
+        SERVICES.iter().map(of).collect()
+    }
+}
+
+impl Spent {
+    /// The seconds that these have spent since `before`, all together.
+    pub(crate) fn since(&self, before: &Self, is_counted: impl Fn(&str) -> bool) -> f64 {
+        let spent =
+            |(name, seconds): (&String, &f64)| seconds - before.0.get(name).copied().unwrap_or_default();
+        self.0.iter().filter(|(name, _)| is_counted(name)).map(spent).sum()
+    }
+}
+
+/// A process's own time, with that of its children that have ended.
+fn seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat =
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid}"))?;
+    // The name in parentheses may hold anything: what follows it begins with the state, the third field.
+    let fields: Vec<&str> = stat.rsplit_once(") ").context("a process has a name")?.1.split(' ').collect();
+    let ticks: f64 = fields[11..15].iter().filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
+    Ok(ticks / TICKS_A_SECOND)
+}
+
+fn children_of(pid: u32) -> anyhow::Result<Vec<u32>> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    Ok(children.split_whitespace().filter_map(|child| child.parse().ok()).collect())
+}

@@ -1,0 +1,178 @@
+//! Circuit breakers, and what Cuewire tells of webhooks that fail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cuewire_tests::event::id;
+use cuewire_tests::system::test;
+use cuewire_tests::{Answer, Organization, Receiver, Request, Service, Setup, until};
+use serde_json::{Value, json};
+
+/// In each of two senders the breaker opens after five, and three more may be in flight by then.
+const AT_MOST_BEFORE_IT_OPENS: usize = 2 * (5 + 3);
+/// The first probe comes after 30 s, and the rest at the pace of a receiver that answers at once.
+const UNTIL_ALL_ARE_THERE: Duration = Duration::from_secs(60);
+
+fn types(requests: &[Request]) -> Vec<String> {
+    requests.iter().map(|request| request.json()["type"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A webhook for Cuewire's own events of the organization, at this receiver.
+async fn told(organization: &Organization<'_>, receiver: &Receiver) {
+    organization.webhook(receiver.url("/")).types(&["webhook.*"]).create().await;
+}
+
+#[test]
+fn a_receiver_that_breaks_off_is_left_alone_until_a_probe_finds_it_back() {
+    Setup::default().replicas(Service::Sender, 2).run(async |system| {
+        let is_back = Arc::new(AtomicBool::new(false));
+        let back = Arc::clone(&is_back);
+        let receiver = Receiver::start(move |_, _| match back.load(Ordering::Relaxed) {
+            true => Answer::status(204),
+            false => Answer::break_off(),
+        })
+        .await;
+        let organization = system.organization().await;
+        let ears = Receiver::healthy().await;
+        told(&organization, &ears).await;
+        let webhook = organization.webhook(receiver.url("/")).schedule(&["5s"; 9]).create().await;
+        let path = format!("/v1/webhooks/{}", webhook.id);
+        organization.in_effect().await;
+
+        let events: Vec<_> = (0..40).map(|_| organization.event("feeds.started")).collect();
+        system.amqp().await.publish_all(&events).await;
+        let failing = until("the breaker is open", async || {
+            let webhook = organization.admin.get(&path).await.expect(200);
+            webhook["breaker"].is_object().then_some(webhook)
+        })
+        .await;
+        assert_eq!((&failing["status"], &failing["enabled"]), (&json!("failing"), &json!(true)));
+        assert_eq!(failing["breaker"]["failed_probes"], 0);
+        let notice = ears.wait_for(1).await.remove(0).json();
+        assert_eq!(notice["type"], "webhook.failing");
+        assert_eq!((&notice["subject"], &notice["data"]["webhook_id"]), (&failing["id"], &failing["id"]));
+        assert!(notice["data"]["failures_in_a_row"].as_u64() >= Some(5), "{notice}");
+
+        let before = receiver.count();
+        assert!(before <= AT_MOST_BEFORE_IT_OPENS, "{before} requests");
+        is_back.store(true, Ordering::Relaxed);
+        let all = |requests: &[Request]| {
+            let arrived = |event: &Value| requests[before..].iter().any(|it| it.event_id() == id(event));
+            requests.len() >= before && events.iter().all(arrived)
+        };
+        receiver.wait_until(UNTIL_ALL_ARE_THERE, "every event arrives", all).await;
+        assert_eq!(receiver.count() - before, events.len(), "each of them once");
+        let told = ears.wait_for(2).await;
+        assert_eq!(types(&told), ["webhook.failing", "webhook.recovered"]);
+        let well = organization.admin.get(&path).await.expect(200);
+        assert_eq!((&well["status"], &well["breaker"]), (&json!("enabled"), &Value::Null));
+        let stats = organization.admin.get(&format!("{path}/stats")).await.expect(200);
+        let parked: u64 =
+            stats["data"].as_array().unwrap().iter().filter_map(|minute| minute["parked"].as_u64()).sum();
+        assert!(parked >= (events.len() - AT_MOST_BEFORE_IT_OPENS) as u64, "{stats}");
+    });
+}
+
+#[test]
+fn another_url_closes_a_webhooks_breaker_at_once() {
+    test(async |system| {
+        let receiver = Receiver::answering([Answer::break_off()]).await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).schedule(&[]).create().await;
+        organization.in_effect().await;
+        let events: Vec<_> = (0..5).map(|_| organization.event("feeds.started")).collect();
+        system.amqp().await.publish_all(&events).await;
+        let path = format!("/v1/webhooks/{}", webhook.id);
+        until("the breaker is open", async || {
+            organization.admin.get(&path).await.expect(200)["breaker"].is_object().then_some(())
+        })
+        .await;
+
+        let healthy = Receiver::healthy().await;
+        let changed = organization.change(&webhook, &json!({"url": healthy.url("/")})).await;
+        assert_eq!((&changed["status"], &changed["breaker"]), (&json!("enabled"), &Value::Null));
+        let event = organization.event("feeds.started");
+        system.amqp().await.publish(&event).await;
+        assert_eq!(healthy.wait_for(1).await[0].event_id(), id(&event));
+    });
+}
+
+#[test]
+fn an_organization_is_told_of_dead_letters_and_of_a_webhook_that_is_disabled_but_not_of_what_tells_it() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let ears = Receiver::healthy().await;
+        told(&organization, &ears).await;
+        // Deaf ones cause a dead letter for each event that they do not hear, and these are not told of.
+        let deaf = Receiver::answering([Answer::status(500)]).await;
+        organization.webhook(deaf.url("/")).types(&["webhook.*"]).schedule(&[]).create().await;
+        let broken = Receiver::answering([Answer::status(500), Answer::status(410)]).await;
+        let webhook = organization.webhook(broken.url("/")).schedule(&[]).create().await;
+        organization.in_effect().await;
+
+        let first = organization.event("encodes.failed");
+        system.amqp().await.publish(&first).await;
+        let notice = ears.wait_for(1).await.remove(0).json();
+        assert_eq!(
+            (&notice["type"], &notice["source"]),
+            (&json!("webhook.delivery_failed"), &json!("/cuewire"))
+        );
+        let expected = json!({
+            "webhook_id": webhook.id, "url": broken.url("/"), "reason": "exhausted",
+            "detail": "the receiver answered 500", "event_id": id(&first), "event_type": "encodes.failed",
+            "delivery_id": broken.requests()[0].id()
+        });
+        assert_eq!(notice["data"], expected);
+
+        let second = organization.event("encodes.failed");
+        system.amqp().await.publish(&second).await;
+        let mut told = types(&ears.wait_for(3).await);
+        told[1..].sort();
+        assert_eq!(told, ["webhook.delivery_failed", "webhook.delivery_failed", "webhook.disabled"]);
+        deaf.wait_for(3).await;
+        // Two of the broken one's, three of the deaf one's.
+        organization.dead_letters(5).await;
+
+        system.stop_all().await;
+        assert_eq!((ears.count(), deaf.count()), (3, 3));
+    });
+}
+
+#[test]
+fn a_webhook_that_has_failed_for_days_is_disabled_and_its_organization_is_told() {
+    Setup::default().variable("CUEWIRE_DISABLE_FAILING_AFTER", "1s").run(async |system| {
+        let organization = system.organization().await;
+        let ears = Receiver::healthy().await;
+        told(&organization, &ears).await;
+        let receiver = Receiver::answering([Answer::status(500)]).await;
+        let webhook = organization.webhook(receiver.url("/")).schedule(&[]).create().await;
+        organization.in_effect().await;
+        // Slow enough for its breaker to stay closed would take long; so the account is made to tell it.
+        let event = organization.event("feeds.ended");
+        system.amqp().await.publish(&event).await;
+        organization.delivery(id(&event), &webhook, "dead").await;
+        let database = system.database().await;
+        let of_days = "UPDATE delivery_stats SET failed = 50 WHERE webhook_id = $1::text::uuid";
+        assert_eq!(database.execute(of_days, &[&webhook.id]).await.unwrap(), 1);
+        let begun = "UPDATE webhook_health SET first_failed_at = now() - interval '1 minute'
+                     WHERE webhook_id = $1::text::uuid";
+        assert_eq!(database.execute(begun, &[&webhook.id]).await.unwrap(), 1);
+        // It looks once a minute, and when it starts.
+        system.stop(Service::DlqReaper).await;
+        system.start(Service::DlqReaper).await;
+
+        let told = ears.wait_until(Duration::from_secs(20), "it is told", |requests| {
+            types(requests).contains(&"webhook.disabled".to_owned())
+        });
+        let notice =
+            told.await.iter().map(Request::json).find(|it| it["type"] == "webhook.disabled").unwrap();
+        assert_eq!(notice["data"]["webhook_id"], webhook.id.as_str());
+        let disabled = organization.admin.get(&format!("/v1/webhooks/{}", webhook.id)).await.expect(200);
+        assert_eq!(disabled["status"], "disabled");
+        assert!(
+            disabled["disabled_reason"].as_str().unwrap().starts_with("all 50 attempts since"),
+            "{disabled}"
+        );
+    });
+}

@@ -1,0 +1,91 @@
+//! Rate limits of webhooks, and shares of organizations.
+
+use std::time::Duration;
+
+use cuewire_tests::system::test;
+use cuewire_tests::{Receiver, Request, Service, Setup, until};
+use lapin::options::{QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use serde_json::{Value, json};
+
+#[test]
+fn a_rate_limit_is_kept_and_used_by_two_senders_and_nothing_is_lost() {
+    Setup::default().replicas(Service::Sender, 2).run(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).with("rate_limit_per_second", 10);
+        let webhook = webhook.create().await;
+        assert_eq!(webhook.json["rate_limit_per_second"], 10);
+        organization.in_effect().await;
+        until("both senders know of each other", async || {
+            (system.sum(Service::Sender, "cuewire_sender_peers").await == 4.0).then_some(())
+        })
+        .await;
+
+        let events: Vec<Value> = (0..200).map(|_| organization.event("feeds.started")).collect();
+        system.amqp().await.publish_all(&events).await;
+        let requests = receiver.wait_within(Duration::from_secs(40), 200).await;
+        for (at, request) in requests.iter().enumerate() {
+            let within = |other: &&Request| other.at - request.at < Duration::from_secs(1);
+            let second = requests[at..].iter().take_while(within).count();
+            // Ten, and what two senders let through at the edges.
+            assert!(second <= 12, "{second} within a second from the request {at} on");
+        }
+        let took = requests[199].at - requests[0].at;
+        assert!((18..23).contains(&took.as_secs()), "200 at 10 a second took {took:?}");
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 200);
+    });
+}
+
+#[test]
+fn a_chat_webhook_keeps_to_what_its_service_takes_unless_it_has_a_limit_of_its_own() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let limit = async |format: &str, own: Value| {
+            let webhook = organization.webhook("http://1.1.1.1/").with("format", format);
+            webhook.with("rate_limit_per_second", own).create().await.json["rate_limit_per_second"].clone()
+        };
+        assert_eq!(limit("slack", Value::Null).await, 1);
+        assert_eq!(limit("google_chat", Value::Null).await, 1);
+        assert_eq!(limit("teams", Value::Null).await, 2);
+        assert_eq!(limit("standard", Value::Null).await, Value::Null);
+        assert_eq!(limit("slack", json!(5)).await, 5);
+    });
+}
+
+#[test]
+fn what_exceeds_an_organizations_share_goes_by_the_bulk_lane_and_arrives() {
+    Setup::default().variable("CUEWIRE_FRESH_SHARE_PER_SECOND", "5").run(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        organization.webhook(receiver.url("/")).create().await;
+        organization.in_effect().await;
+        // An operator's own queue for a category's bulk deliveries.
+        let channel = system.amqp().await.channel().await;
+        channel
+            .queue_declare("operators.own".into(), QueueDeclareOptions::durable(), FieldTable::default())
+            .await
+            .unwrap();
+        let (queue, key) = ("operators.own", "feeds.bulk.*");
+        channel
+            .queue_bind(
+                queue.into(),
+                "deliveries".into(),
+                key.into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+
+        let events: Vec<Value> = (0..50).map(|_| organization.event("feeds.started")).collect();
+        system.amqp().await.publish_all(&events).await;
+        receiver.wait_for(50).await;
+        let copied = until("the bulk lane has most of them", async || {
+            system.amqp().await.depth("operators.own").await.ok().filter(|depth| *depth >= 40)
+        })
+        .await;
+        assert!(copied <= 45, "{copied} of 50 exceed a share of five a second");
+    });
+}
