@@ -69,6 +69,10 @@ fn what_is_under_way_when_the_broker_falls_silent_is_published_again_on_another_
         .await;
         assert!(fell_silent.elapsed() >= SILENCE, "given up after {:?}", fell_silent.elapsed());
         assert!(!publishing.is_finished(), "nobody was told of anything");
+        until("another one is tried, and it is closed", async || {
+            (proxy.connections() > 1 && proxy.open() == 1).then_some(())
+        })
+        .await;
         proxy.end_silence();
         output("each of them is confirmed", publishing).await.unwrap();
         let mut expected: HashMap<_, _> = (0..MESSAGES).map(|id| (id.to_string(), 2)).collect();
