@@ -7,7 +7,7 @@ use cuewire::message::EventMessage;
 use cuewire::shutdown::Shutdown;
 use prometheus::Registry;
 
-/// A service without anything of its own.
+/// A service without anything of its own. It stops when this is dropped.
 #[derive(Debug)]
 pub struct Parts {
     /// Where it connects to.
@@ -44,5 +44,11 @@ impl Parts {
     #[must_use]
     pub fn missing(&self, part: &str) -> Option<String> {
         self.health.missing().into_iter().find_map(|(name, reason)| (name == part).then_some(reason))
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.shutdown.stop();
     }
 }

@@ -1,6 +1,8 @@
 //! A proxy before a server, by which a test makes the server hang, or breaks its connections.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -16,6 +18,7 @@ pub struct Proxy {
     silent: watch::Sender<bool>,
     cuts: watch::Sender<usize>,
     connections: watch::Receiver<usize>,
+    open: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -31,15 +34,23 @@ impl Proxy {
         let (silent, cuts) = (watch::Sender::new(false), watch::Sender::new(0));
         let (accepted, connections) = watch::channel(0);
         let (hushed, cut) = (silent.subscribe(), cuts.subscribe());
+        let open: Arc<AtomicUsize> = Arc::default();
+        let opened = Arc::clone(&open);
         tokio::spawn(async move {
             let mut passing = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 accepted.send_modify(|count| *count += 1);
-                passing.spawn(pass(client, (host.clone(), port), hushed.clone(), cut.clone()));
+                opened.fetch_add(1, Ordering::SeqCst);
+                let passed = pass(client, (host.clone(), port), hushed.clone(), cut.clone());
+                let opened = Arc::clone(&opened);
+                passing.spawn(async move {
+                    let _ = passed.await;
+                    opened.fetch_sub(1, Ordering::SeqCst);
+                });
                 while passing.try_join_next().is_some() {}
             }
         });
-        Self { url, silent, cuts, connections }
+        Self { url, silent, cuts, connections, open }
     }
 
     /// The server's URL, by this way.
@@ -67,6 +78,12 @@ impl Proxy {
     #[must_use]
     pub fn connections(&self) -> usize {
         *self.connections.borrow()
+    }
+
+    /// How many of them are open.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
     }
 }
 

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cuewire::amqp::publisher::ReplyTo;
-use cuewire::amqp::{Broker, Publication};
+use cuewire::amqp::{Broker, Link, Publication};
 use cuewire::health::Component;
 use cuewire::message::DeliveryMessage;
 use cuewire::shutdown::Shutdown;
 use futures_util::StreamExt;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::{FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Connection};
+use lapin::{BasicProperties, Channel};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use uuid::Uuid;
 
@@ -100,7 +100,7 @@ struct Session {
 }
 
 impl Session {
-    async fn run(connection: Connection, handed: &mut mpsc::Receiver<Call>) -> lapin::Result<()> {
+    async fn run(connection: Link, handed: &mut mpsc::Receiver<Call>) -> lapin::Result<()> {
         let channel = connection.create_channel().await?;
         let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
         let mut answers =

@@ -43,7 +43,8 @@ impl Shares {
             return Lane::Fresh;
         }
         // At most the burst, or nothing would be fresh where there are more routers than deliveries in a second.
-        let each = (Duration::from_secs(1) * self.routers.load(Ordering::Relaxed) / self.per_second).min(BURST);
+        let each =
+            (Duration::from_secs(1) * self.routers.load(Ordering::Relaxed) / self.per_second).min(BURST);
         let mut used_until = self.used_until.lock().unwrap_or_else(PoisonError::into_inner);
         if used_until.len() >= MAX_ORGANIZATIONS {
             used_until.retain(|_, until| *until > now);

@@ -171,11 +171,7 @@ impl Sender {
     }
 
     /// Disables a webhook whose receiver is gone.
-    pub(crate) async fn note_gone(
-        &self,
-        delivery: &DeliveryMessage,
-        target: &Target,
-    ) -> Result<(), DbError> {
+    pub(crate) async fn note_gone(&self, delivery: &DeliveryMessage, target: &Target) -> Result<(), DbError> {
         let (webhook, reason) = (&target.webhook, "the receiver answered 410 Gone");
         self.database.disable_webhook(webhook.id, &webhook.url, reason, told_of(delivery)).await?;
         self.targets.forget(webhook.id);

@@ -4,12 +4,12 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use async_rs::Runtime;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, ErrorKind};
 use rand::RngExt;
 
 use super::agreed::Agreed;
+use super::link::Link;
 use super::topology::Topology;
 use crate::health::Component;
 use crate::shutdown::Shutdown;
@@ -69,7 +69,7 @@ impl Broker {
     /// is running.
     pub async fn supervise<F, Fut>(&self, component: &Component, shutdown: &Shutdown, mut session: F)
     where
-        F: FnMut(Connection) -> Fut,
+        F: FnMut(Link) -> Fut,
         Fut: Future<Output = lapin::Result<()>>,
     {
         let mut backoff = Backoff::new();
@@ -105,12 +105,12 @@ impl Broker {
     }
 
     /// Connects and declares the topology, or checks it where the broker's user may not declare.
-    pub async fn open(&self, purpose: &str) -> lapin::Result<Connection> {
+    pub async fn open(&self, purpose: &str) -> lapin::Result<Link> {
         let open = tokio::time::timeout(self.timeouts.open, self.connect_and_declare(purpose)).await;
         open.unwrap_or_else(|_| Err(timed_out("the broker did not declare the topology in time")))
     }
 
-    async fn connect_and_declare(&self, purpose: &str) -> lapin::Result<Connection> {
+    async fn connect_and_declare(&self, purpose: &str) -> lapin::Result<Link> {
         let connection = self.connect(purpose).await?;
         let mut topology = self.topology.current().await;
         loop {
@@ -124,15 +124,14 @@ impl Broker {
     }
 
     /// Connects, and declares nothing.
-    pub async fn connect(&self, purpose: &str) -> lapin::Result<Connection> {
+    pub async fn connect(&self, purpose: &str) -> lapin::Result<Link> {
         let mut uri: AMQPUri = self.url.parse().map_err(|error: String| {
             lapin::Error::from(std::io::Error::new(std::io::ErrorKind::InvalidInput, error))
         })?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("{}: {purpose}", self.service).into());
-        let connect = Connection::connect_uri_with_runtime(uri, properties, Runtime::tokio_current());
-        let connected = tokio::time::timeout(self.timeouts.connect, connect).await;
+        let connected = tokio::time::timeout(self.timeouts.connect, Link::make(uri, properties)).await;
         connected.unwrap_or_else(|_| Err(timed_out("the broker did not answer in time")))
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::connection::Broker;
+use super::link::Link;
 use super::publisher::{Publication, Publisher};
 use super::settle::{self, Settled};
 use super::topology::Topology;
@@ -230,7 +231,7 @@ struct Session<C> {
 impl<C: Content> Session<C> {
     async fn run(
         self,
-        connection: Connection,
+        connection: Link,
         sources: &[Source],
         changed: impl Future<Output = ()>,
     ) -> lapin::Result<()> {

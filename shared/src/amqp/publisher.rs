@@ -12,11 +12,12 @@ use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection, Event};
+use lapin::{BasicProperties, Channel, Event};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::connection::{Backoff, Broker};
+use super::link::Link;
 use super::verdicts::{Said, Verdicts, Waiting};
 use crate::health::Component;
 use crate::shutdown::Shutdown;
@@ -134,7 +135,7 @@ type UnderWay = (lapin::Result<Said>, String, Waiting);
 
 /// Publishes over one connection, until it is of no use any more, or nobody has anything to publish.
 async fn publish_over(
-    connection: Connection,
+    connection: Link,
     component: &Component,
     silence: Duration,
     handed: &mut mpsc::Receiver<Handed>,

@@ -20,7 +20,8 @@ fn a_broker_that_takes_connections_and_says_nothing_is_tried_again_until_it_spea
             parts.missing("publisher").filter(|reason| reason.contains("did not answer in time"))
         })
         .await;
-        until("it has tried again, and again", async || (proxy.connections() >= 3).then_some(())).await;
+        until("it has tried again, and again", async || (proxy.connections() >= 4).then_some(())).await;
+        until("what was given up is closed", async || (proxy.open() <= 1).then_some(())).await;
         proxy.end_silence();
         until("it is connected", async || parts.missing("publisher").is_none().then_some(())).await;
         drop(publisher);

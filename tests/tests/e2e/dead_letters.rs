@@ -178,6 +178,33 @@ fn a_delivery_whose_next_attempt_would_be_after_its_deadline_is_dead_at_once() {
 }
 
 #[test]
+fn a_message_that_is_not_understood_twice_is_one_dead_letter_and_another_like_it_one_more() {
+    test(async |system| {
+        let amqp = system.amqp().await;
+        let garbage = |message_id: Option<&str>| {
+            Raw::body("a.b", "not JSON").properties(|properties| match message_id {
+                Some(id) => properties.with_message_id(id.into()),
+                None => properties,
+            })
+        };
+        for message_id in [Some("1"), Some("2"), None, Some("1"), None] {
+            amqp.publish_raw(&garbage(message_id)).await.unwrap();
+        }
+        // What comes behind them.
+        amqp.publish_raw(&Raw::body("a.b", "the last")).await.unwrap();
+        let count = "SELECT count(*), count(*) FILTER (WHERE payload = 'the last') FROM dead_letters";
+        until("the last is on record", async || {
+            let row = system.database().await.query_one(count, &[]).await.unwrap();
+            (row.get::<_, i64>(1) == 1).then_some(())
+        })
+        .await;
+        system.stop_all().await;
+        let letters: i64 = system.database().await.query_one(count, &[]).await.unwrap().get(0);
+        assert_eq!(letters, 4);
+    });
+}
+
+#[test]
 fn dead_letters_are_found_by_webhook_and_reason_and_what_is_nobodys_by_the_operator() {
     test(async |system| {
         let receiver =
@@ -237,32 +264,5 @@ fn dead_letters_are_found_by_webhook_and_reason_and_what_is_nobodys_by_the_opera
         }
         let problem = admin.get("/v1/dead-letters?colour=red").await.problem(400);
         assert!(problem.contains("colour"), "{problem}");
-    });
-}
-
-#[test]
-fn a_message_that_is_not_understood_twice_is_one_dead_letter_and_another_like_it_one_more() {
-    test(async |system| {
-        let amqp = system.amqp().await;
-        let garbage = |message_id: Option<&str>| {
-            Raw::body("a.b", "not JSON").properties(|properties| match message_id {
-                Some(id) => properties.with_message_id(id.into()),
-                None => properties,
-            })
-        };
-        for message_id in [Some("1"), Some("2"), None, Some("1"), None] {
-            amqp.publish_raw(&garbage(message_id)).await.unwrap();
-        }
-        // What comes behind them.
-        amqp.publish_raw(&Raw::body("a.b", "the last")).await.unwrap();
-        let count = "SELECT count(*), count(*) FILTER (WHERE payload = 'the last') FROM dead_letters";
-        until("the last is on record", async || {
-            let row = system.database().await.query_one(count, &[]).await.unwrap();
-            (row.get::<_, i64>(1) == 1).then_some(())
-        })
-        .await;
-        system.stop_all().await;
-        let letters: i64 = system.database().await.query_one(count, &[]).await.unwrap().get(0);
-        assert_eq!(letters, 4);
     });
 }

@@ -69,6 +69,10 @@ fn what_is_under_way_when_the_broker_falls_silent_is_published_again_on_another_
         .await;
         assert!(fell_silent.elapsed() >= SILENCE, "given up after {:?}", fell_silent.elapsed());
         assert!(!publishing.is_finished(), "nobody was told of anything");
+        until("another one is tried, and it is closed", async || {
+            (proxy.connections() > 1 && proxy.open() == 1).then_some(())
+        })
+        .await;
         proxy.end_silence();
         output("each of them is confirmed", publishing).await.unwrap();
         let mut expected: HashMap<_, _> = (0..MESSAGES).map(|id| (id.to_string(), 2)).collect();
@@ -82,7 +86,8 @@ fn of_hundreds_of_messages_under_way_those_that_no_queue_takes_are_told_so_and_n
     const MESSAGES: usize = 600;
     const ROUNDS: usize = 5;
     Setup::default().nothing_running().run(async |system| {
-        let publisher = Parts::on(system.amqp_url()).publisher();
+        let parts = Parts::on(system.amqp_url());
+        let publisher = parts.publisher();
         connected(&publisher).await;
         // Alone, in runs, and together with others: the broker confirms several at once.
         let is_for_nobody = |id: usize| id.is_multiple_of(7) || id % 100 < 20;
@@ -112,7 +117,8 @@ fn a_full_queue_refuses_its_own_messages_and_no_others_and_the_connection_stays(
     const FULL: &str = "retry.6h";
     Setup::default().nothing_running().run(async |system| {
         let proxy = Proxy::before(system.amqp_url()).await;
-        let publisher = Parts::on(proxy.url()).publisher();
+        let parts = Parts::on(proxy.url());
+        let publisher = parts.publisher();
         connected(&publisher).await;
         let queue = format!("{FULL}.v1");
         system.limit_queue(&queue, 5).await;

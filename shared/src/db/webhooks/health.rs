@@ -287,7 +287,8 @@ mod tests {
 
     /// How many seconds until the next probe, and how many have failed.
     async fn next_probe(scratch: &Scratch, webhook: WebhookId) -> (i64, i32) {
-        let row = "SELECT round(extract(epoch FROM next_probe_at - now()))::bigint, probes FROM webhook_health
+        let row =
+            "SELECT round(extract(epoch FROM next_probe_at - now()))::bigint, probes FROM webhook_health
                    WHERE webhook_id = $1";
         let row = scratch.client.query_one(row, &[&webhook.0]).await.unwrap();
         (row.get(0), row.get(1))
@@ -309,8 +310,10 @@ mod tests {
             let (database, webhook) = (&scratch.database, webhook(scratch).await);
             let elsewhere = Opening { url: "http://before/", ..opening(webhook) };
             assert!(!database.open_breaker(elsewhere).await.unwrap());
-            let (one, other) =
-                tokio::join!(database.open_breaker(opening(webhook)), database.open_breaker(opening(webhook)));
+            let (one, other) = tokio::join!(
+                database.open_breaker(opening(webhook)),
+                database.open_breaker(opening(webhook))
+            );
             assert!(one.unwrap() != other.unwrap());
             assert_eq!(next_probe(scratch, webhook).await, (30, 0));
             database.webhook_has_recovered(webhook).await.unwrap();
@@ -371,7 +374,11 @@ mod tests {
                                (day, webhook_id, minute, delivered, failed, dead, duration_us)
                            VALUES ($1, $2, $3, $4, $5, 0, 0)";
                 database.ensure_partitions_of_all([at.date()].into_iter()).await.unwrap();
-                scratch.client.execute(sql, &[&at.date(), &webhook.0, &at, &delivered, &failed]).await.unwrap();
+                scratch
+                    .client
+                    .execute(sql, &[&at.date(), &webhook.0, &at, &delivered, &failed])
+                    .await
+                    .unwrap();
             };
             database.webhook_is_failing(webhook, days_ago(6), "since then").await.unwrap();
             // In the minute in which it began to fail there were successes.
