@@ -3,6 +3,7 @@
 //! A dialect says less than a webhook can hold. What it has no word for it leaves as it is: a change touches
 //! the types and terms that the change is about, and those only where they are not so already.
 
+use cuewire::catalogue;
 use cuewire::filter::Term;
 use cuewire::webhook::{Pattern, Webhook};
 
@@ -67,6 +68,11 @@ impl Selection {
             Types::All => true,
             Types::Only(patterns) => patterns.iter().any(|pattern| overlaps(pattern, choice)),
         }
+    }
+
+    /// Whether it takes no events at all.
+    pub(super) fn takes_none(&self) -> bool {
+        self.types().is_some_and(<[String]>::is_empty)
     }
 
     /// The types it takes, as they were written; none: every type but Cuewire's own.
@@ -174,10 +180,20 @@ fn no_event() -> Term {
     Term::is_null("id")
 }
 
-/// Whether a pattern and a choice have types in common, as far as the words tell.
+/// Whether a pattern and a choice have types in common, as far as the words and the catalogue tell: that
+/// `*.deleted` and `media.*` have, neither says of the other.
 fn overlaps(pattern: &str, choice: Choice) -> bool {
     let matches = |pattern: &str, text: &str| Pattern::parse(pattern).is_ok_and(|it| it.matches(text));
-    choice.iter().any(|text| matches(pattern, text) || matches(text, pattern))
+    choice.iter().any(|text| matches(pattern, text) || matches(text, pattern)) || shares_a_type(pattern, choice)
+}
+
+/// Whether a type of the catalogue is of both. Only a pattern with a leading `*` can be of any category.
+fn shares_a_type(pattern: &str, choice: Choice) -> bool {
+    let Some(Ok(pattern)) = pattern.starts_with('*').then(|| Pattern::parse(pattern)) else { return false };
+    let choice: Vec<_> = choice.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
+    catalogue::all()
+        .iter()
+        .any(|entry| pattern.matches(&entry.name) && choice.iter().any(|it| it.matches(&entry.name)))
 }
 
 #[cfg(test)]
