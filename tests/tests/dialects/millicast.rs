@@ -280,7 +280,9 @@ fn a_disabled_millicast_webhook_is_enabled_again_by_hand_or_by_another_url() {
             assert_eq!(again["disabled"], Value::Null);
         }
         let native = organization.admin.get("/v1/webhooks").await.expect(200);
-        let path = format!("/v1/webhooks/{}", native["data"][0]["id"].as_str().unwrap());
+        let mut all = native["data"].as_array().unwrap().iter();
+        let by_hand = all.find(|it| it["number"] == made["id"]).unwrap();
+        let path = format!("/v1/webhooks/{}", by_hand["id"].as_str().unwrap());
         let _ = organization.admin.patch(&path, &json!({"enabled": false})).await.expect(200);
         assert_eq!(read(&millicast, &made).await["disabled"], json!({"until": null, "reason": null}));
         assert_eq!(update(&millicast, &made, r#"{"reEnable":true}"#).await["disabled"], Value::Null);
