@@ -1,4 +1,4 @@
-//! The management APIs of other platforms, over the ordinary webhooks: one file a platform.
+//! The management APIs of other platforms, over the ordinary webhooks: a file a platform, with a folder for its parts.
 //!
 //! A dialect is routes under `/platforms/<name>`, the forms in which its clients show a key ([`keys`]), and the
 //! envelope of its errors ([`failure`]); who may do what, what a webhook may be and what is recorded of it are the
@@ -22,11 +22,11 @@ mod omegastream;
 mod quortex;
 mod selection;
 
+use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderMap, Uri, uri};
-use axum::middleware::{from_fn, map_response};
+use axum::http::{HeaderMap, Uri, header, uri};
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::Response;
-use axum::{Router, middleware::Next};
 use cuewire::db::api_keys::KeyHolder;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -69,22 +69,30 @@ pub(crate) fn mount(api: &Api, document: Document) -> (Router<Api>, Document) {
         let path = format!("{MOUNT}{}", dialect.name);
         let (routes, described) = (dialect.routes)().split_for_parts();
         let document = document.nest(path.as_str(), dialect.described(described));
-        let routes = server::surrounded(api, routes, "the platform has no such route");
-        (router.nest(&path, dialect.translated(api, routes)), document)
+        let routes = server::bounded(routes, "the platform has no such route");
+        // Outermost, so that what is counted is what the client gets.
+        let routes = server::observed(api, dialect.translated(api, routes));
+        (router.nest(&path, routes), document)
     })
 }
 
 impl Dialect {
     /// Keys are read and errors are told in the platform's form.
     fn translated(self, api: &Api, routes: Router<Api>) -> Router<Api> {
-        let Self { credentials, failures, .. } = self;
+        let Self { credentials, failures, keys, .. } = self;
         let api = api.clone();
         let show = move |mut request: Request, next: Next| {
             let shown = credentials(&api, request.headers());
             request.extensions_mut().insert(shown);
             next.run(request)
         };
-        let enclose = move |response: Response| async move { failures.enclosed(response) };
+        let enclose = move |response: Response| async move {
+            let mut response = failures.enclosed(response);
+            if !keys::has_bearer(keys) {
+                response.headers_mut().remove(header::WWW_AUTHENTICATE);
+            }
+            response
+        };
         routes.layer(from_fn(show)).layer(map_response(enclose))
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use cuewire::metrics::Counted;
@@ -52,15 +52,16 @@ fn router(api: Api) -> Router {
     openapi::complete(&mut document, &ErrorBody::problem());
     let (dialects, document) = dialects::mount(&api, document);
     let native = native.route("/", get(|| async { Redirect::to("/docs/") })).merge(documentation(document));
-    let native = surrounded(&api, native, "there is no such route; /docs lists them");
+    let native = bounded(native, "there is no such route; /docs lists them");
+    let native = observed(&api, native);
     let router = native.merge(dialects).with_state(api);
     // Before a route is looked for: a layer on the router would come after.
     Router::new().fallback_service(MapRequestLayer::new(dialects::without_last_slash).layer(router))
 }
 
-/// What surrounds every request of these routes: limits, time, and an answer whatever happens. `no_route` is what
+/// What bounds every request of these routes: limits, time, and an answer whatever happens. `no_route` is what
 /// is said of a path that is none of theirs.
-pub(crate) fn surrounded(api: &Api, routes: Router<Api>, no_route: &'static str) -> Router<Api> {
+pub(crate) fn bounded(routes: Router<Api>, no_route: &'static str) -> Router<Api> {
     routes
         .fallback(move || async move { Problem::new(StatusCode::NOT_FOUND, no_route) })
         .method_not_allowed_fallback(|| async {
@@ -71,7 +72,13 @@ pub(crate) fn surrounded(api: &Api, routes: Router<Api>, no_route: &'static str)
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(api.clone(), observe))
+        .layer(from_fn(bound))
+}
+
+/// Every request of these routes, and the answer as it goes out, counted and logged: it comes around all other
+/// layers.
+pub(crate) fn observed(api: &Api, routes: Router<Api>) -> Router<Api> {
+    routes.layer(from_fn_with_state(api.clone(), observe))
 }
 
 /// The document, and a page that renders it. All of it is in the binary; the validator that the page would
@@ -94,15 +101,7 @@ async fn observe(State(api): State<Api>, request: Request, next: Next) -> Respon
         path = request.uri().path(),
         organization = tracing::field::Empty
     );
-    let mut response = match too_long(&request) {
-        Some(problem) => problem.into_response(),
-        None => {
-            let run = next.run(request).instrument(span.clone());
-            tokio::time::timeout(REQUEST_TIMEOUT, run).await.unwrap_or_else(|_| {
-                Problem::unavailable("the request took too long; try again").into_response()
-            })
-        }
-    };
+    let mut response = next.run(request).instrument(span.clone()).await;
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let policy = HeaderValue::from_static(if route.starts_with("/docs") { DOCS_POLICY } else { POLICY });
@@ -117,6 +116,15 @@ async fn observe(State(api): State<Api>, request: Request, next: Next) -> Respon
     api.metrics.duration.with_label_values(&[route.as_str(), method]).observe(elapsed.as_secs_f64());
     span.in_scope(|| tracing::debug!(status = status.as_u16(), ?elapsed, "answered"));
     response
+}
+
+/// Refuses a head that is too long, and gives up what takes too long.
+async fn bound(request: Request, next: Next) -> Response {
+    if let Some(problem) = too_long(&request) {
+        return problem.into_response();
+    }
+    let answer = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
+    answer.unwrap_or_else(|_| Problem::unavailable("the request took too long; try again").into_response())
 }
 
 /// Why the request's head is more than is read. What is far more, hyper refuses by itself, without a body.

@@ -2,7 +2,9 @@
 //!
 //! From the platform's documentation (<https://app.iconik.io/help/pages/entities/webhooks>): the envelope below,
 //! with the webhook's own headers on every call. Ours: `request_id` is the delivery's id where the event has
-//! none that is 32 hex digits, and the headers of Standard Webhooks besides, since the platform has no signature.
+//! none that is 32 hex digits, `system_domain_id` is the organization's name upstream, else its id, `event_type` and
+//! `operation` are the halves of the event's type, `object_id` is its `subject`, `user_id` and `realm` are its
+//! extensions `userid` and `realm`, and the headers of Standard Webhooks besides, since the platform has no signature.
 
 use std::borrow::Cow;
 

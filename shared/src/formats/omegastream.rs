@@ -2,7 +2,7 @@
 //!
 //! From the platform's documentation: the event object below, `response` null, since it is what the endpoint
 //! is about to answer. Ours: the 24 hex digits of the ids are the first of the delivery's and the webhook's
-//! UUIDs, `created` is the event's `time` (that of the sending, where it has none), the retry schedule, and the
+//! UUIDs, `coid` is the organization's name upstream, else its id, `created` is the event's `time` (that of the sending, where it has none), the retry schedule, and the
 //! headers of Standard Webhooks besides, since the platform has no signature.
 
 use std::ops::RangeInclusive;

@@ -278,6 +278,12 @@ fn an_aioz_list_is_searched_filtered_sorted_and_cut() {
             let said = aioz.failed(aioz.call(&format!("GET {AT}?{wrong}"), "").await, 400);
             assert!(said.starts_with(&format!("`{}` ", wrong.split('=').next().unwrap())), "{wrong}: {said}");
         }
+        for _ in 3..26 {
+            create(&aioz, &json!({"url": "http://127.0.0.1:9/", "name": "more", "file_received": true}))
+                .await;
+        }
+        let (total, names) = listed("").await;
+        assert_eq!((total, names.matches("more").count()), (26, 22), "25 unless it is said");
     });
 }
 

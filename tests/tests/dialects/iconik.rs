@@ -103,6 +103,13 @@ fn an_iconik_webhook_lives_as_the_platforms_documentation_tells() {
             assert_eq!(changed, expected);
         }
 
+        let off = json!({"event_type": "assets", "url": "http://127.0.0.1:9/", "status": "DISABLED"});
+        let line = "POST /platforms/iconik/API/notifications/v1/webhooks";
+        let off = iconik.call(line, &off.to_string()).await.expect(201);
+        assert_eq!(off["status"], "DISABLED");
+        let native = format!("/v1/webhooks/{}", off["id"].as_str().unwrap());
+        assert_eq!(iconik.client.get(&native).await.expect(200)["enabled"], false);
+
         let gone = iconik.call(&format!("DELETE {}", at(&made)), "").await;
         assert_eq!((gone.status.as_u16(), gone.text.as_str()), (204, ""));
         iconik.failed(iconik.call(&format!("GET {}", at(&made)), "").await, 404);

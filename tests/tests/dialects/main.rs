@@ -19,8 +19,10 @@ mod unavailable;
 use std::collections::BTreeSet;
 
 use cuewire_tests::system::test;
-use cuewire_tests::{Organization, event, until};
+use cuewire_tests::{Organization, Service, event, until};
 use serde_json::Value;
+
+use crate::platform::{Caller, Platform, Things};
 
 /// Publishes an event, and answers the webhooks that it was fanned out to when that is decided.
 async fn taken_by(organization: &Organization<'_>, event: &Value) -> Vec<String> {
@@ -70,6 +72,36 @@ fn the_document_describes_every_dialect_and_all_that_it_refers_to() {
         }
         for name in ["aioz", "iconik", "millicast", "omegastream", "quortex"] {
             assert!(ids.iter().any(|id| id.starts_with(name)), "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_request_is_counted_by_the_status_that_the_platforms_client_gets() {
+    test(async |system| {
+        let organization = system.organization().await;
+        for platform in Platform::ALL {
+            let caller = platform.by(&organization.admin).await;
+            let route = &platform.routes()[0];
+            let counted = async |status: u16| {
+                let path = format!("/platforms/{}{}", platform.name(), route.path);
+                let labels =
+                    [("route", path.as_str()), ("method", route.method), ("status", &status.to_string())];
+                system.metric(Service::Api, "cuewire_api_requests_total", &labels).await.unwrap_or_default()
+            };
+            // A field that is wrong: 422 natively, and no platform has that.
+            let status = if platform == Platform::Quortex { 404 } else { 400 };
+            let before = counted(status).await;
+            let things = Things { url: "nowhere".to_owned(), ..Things::default() };
+            caller.failed(caller.follow(route, &things).await, status);
+            assert_eq!((counted(status).await, counted(422).await), (before + 1.0, 0.0), "{platform:?}");
+
+            let nobody = Caller { head: "X-Key: none".to_owned(), ..caller };
+            let reply = nobody.follow(route, &Things::default()).await;
+            let challenge = reply.headers.get("www-authenticate").cloned();
+            nobody.failed(reply, 401);
+            let expected = (platform != Platform::Iconik).then_some("Bearer");
+            assert_eq!(challenge.as_ref().map(|it| it.to_str().unwrap()), expected, "{platform:?}");
         }
     });
 }

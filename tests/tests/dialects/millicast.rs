@@ -119,6 +119,8 @@ fn a_millicast_test_sends_a_sample_of_its_type_to_every_webhook_that_takes_it() 
         let feeds = json!({"url": refusing.url("/"), "isFeedHooks": true});
         add(&millicast, &feeds).await;
         let disabled = add(&millicast, &feeds).await;
+        let nothing = json!({"url": receiver.url("/nothing"), "isFeedHooks": false});
+        add(&millicast, &nothing).await;
         let native = organization.admin.get("/v1/webhooks").await.expect(200)["data"].clone();
         let native = native.as_array().unwrap();
         let is_it = |of: &Value| native.iter().find(|it| it["number"] == of["id"]).unwrap()["id"].clone();
@@ -135,6 +137,7 @@ fn a_millicast_test_sends_a_sample_of_its_type_to_every_webhook_that_takes_it() 
             ("ViewerConnection", "viewerConnection", "name", "myAwesomeStream"),
         ] {
             let sample = tested(&millicast, &receiver, kind, "").await;
+            assert_eq!(sample.path, "/", "who takes nothing gets none");
             assert_eq!(
                 (&sample.json()["type"], &sample.json()["data"][name]),
                 (&json!(category), &json!(plain))
@@ -236,6 +239,12 @@ fn millicast_flags_choose_the_types_and_the_filter_the_streams() {
             amqp.publish(&event).await;
             assert_eq!(organization.deliveries(&event).await.len(), usize::from(wanted), "{event}");
         }
+        let clips = json!({"url": receiver.url("/clips"), "isFeedHooks": false, "isClipHooks": true});
+        assert_eq!(add(&millicast, &clips).await["isClipHooks"], true);
+        organization.in_effect().await;
+        let clip = event("clip.created", json!({"streamName": "other"}));
+        amqp.publish(&clip).await;
+        assert_eq!(organization.deliveries(&clip).await.len(), 1);
         let changed = update(&millicast, &made, r#"{"filter":"a/b|c\\/d","isMediaHooks":true}"#).await;
         assert_eq!((&changed["filter"], &changed["isMediaHooks"]), (&json!("a/b|c/d"), &json!(true)));
         let cleared = update(&millicast, &made, r#"{"filter":null,"isRecordingHooks":null}"#).await;
@@ -270,6 +279,14 @@ fn a_disabled_millicast_webhook_is_enabled_again_by_hand_or_by_another_url() {
             let again = update(&millicast, &made, change).await;
             assert_eq!(again["disabled"], Value::Null);
         }
+        let native = organization.admin.get("/v1/webhooks").await.expect(200);
+        let mut all = native["data"].as_array().unwrap().iter();
+        let by_hand = all.find(|it| it["number"] == made["id"]).unwrap();
+        let path = format!("/v1/webhooks/{}", by_hand["id"].as_str().unwrap());
+        let _ = organization.admin.patch(&path, &json!({"enabled": false})).await.expect(200);
+        assert_eq!(read(&millicast, &made).await["disabled"], json!({"until": null, "reason": null}));
+        assert_eq!(update(&millicast, &made, r#"{"reEnable":true}"#).await["disabled"], Value::Null);
+        assert_eq!(organization.admin.get(&path).await.expect(200)["enabled"], true);
     });
 }
 
@@ -288,6 +305,17 @@ fn a_native_webhook_keeps_what_millicast_has_no_word_for() {
         let path = format!("/platforms/millicast/api/webhooks/{}", native.json["number"]);
         let shown = success(millicast.call(&format!("GET {path}"), "").await);
         assert_eq!((&shown["isFeedHooks"], &shown["filter"]), (&json!(true), &Value::Null));
+        // Of these two the platform has types that are deleted.
+        for (flag, expected) in [
+            ("isMediaHooks", true),
+            ("isRecordingHooks", true),
+            ("isThumbnailHooks", false),
+            ("isTranscoderHooks", false),
+            ("isViewerConnectionHooks", false),
+            ("isClipHooks", false),
+        ] {
+            assert_eq!(shown[flag], expected, "{flag}");
+        }
 
         let shown_back = json!({
             "url": shown["url"], "isFeedHooks": shown["isFeedHooks"], "isMediaHooks": shown["isMediaHooks"],
@@ -300,13 +328,15 @@ fn a_native_webhook_keeps_what_millicast_has_no_word_for() {
             assert_eq!(unchanged[member], native.json[member], "{member}");
         }
 
-        success(millicast.call(&format!("PUT {path}"), r#"{"filter":"live","isMediaHooks":true}"#).await);
+        success(millicast.call(&format!("PUT {path}"), r#"{"filter":"live","isThumbnailHooks":true}"#).await);
         let changed = read().await;
-        assert_eq!(changed["event_types"], json!(["feeds.started", "*.deleted", "media.*"]));
+        assert_eq!(changed["event_types"], json!(["feeds.started", "*.deleted", "thumbnail.*"]));
         let filter = changed["filter"].as_str().unwrap();
         assert!(filter.starts_with("(data.size > 0 OR subject = \"x\") AND ("), "{filter}");
         success(millicast.call(&format!("PUT {path}"), r#"{"filter":null}"#).await);
         assert_eq!(read().await["filter"], "(data.size > 0 OR subject = \"x\")");
+        let fewer = success(millicast.call(&format!("PUT {path}"), r#"{"isMediaHooks":false}"#).await);
+        assert_eq!((&fewer["isMediaHooks"], &fewer["isRecordingHooks"]), (&json!(false), &json!(true)));
     });
 }
 
@@ -329,6 +359,19 @@ fn what_is_wrong_with_a_millicast_webhook_is_told_field_by_field() {
             millicast.failed(reply, 400);
             assert!(errors[field][0].is_string(), "{body}: {errors}");
         }
+        let line = "POST /platforms/millicast/api/webhooks/test/Feeds";
+        for (field, name) in [
+            ("streamName", "a\0b".to_owned()),
+            ("streamName", "x".repeat(513)),
+            ("streamName", "x".repeat(200_000)),
+            ("transcoderName", "a\nb".to_owned()),
+            ("transcoderName", String::new()),
+        ] {
+            let reply = millicast.call(line, &json!({field: name}).to_string()).await;
+            let errors = reply.json["data"]["errors"].clone();
+            millicast.failed(reply, 400);
+            assert!(errors[field][0].is_string(), "{field}: {errors}");
+        }
         let line = "POST /platforms/millicast/api/webhooks/test/Everything";
         let said = millicast.failed(millicast.call(line, "").await, 400);
         assert!(said.contains("Recordings, Thumbnail, Transcoder, Media, Feeds, ViewerConnection"), "{said}");
@@ -336,16 +379,26 @@ fn what_is_wrong_with_a_millicast_webhook_is_told_field_by_field() {
 }
 
 #[test]
-fn a_millicast_secret_is_shown_to_whoever_may_write() {
+fn a_millicast_secret_is_shown_to_admins_and_to_whoever_has_just_made_it() {
     test(async |system| {
         let organization = system.organization().await;
         let millicast = Platform::Millicast.by(&organization.admin).await;
         let made = add(&millicast, &json!({"url": "http://127.0.0.1:9/", "isFeedHooks": true})).await;
-        for (role, secret) in [("editor", made["secret"].clone()), ("viewer", json!(""))] {
+        for (role, secret) in
+            [("admin", made["secret"].clone()), ("editor", json!("")), ("viewer", json!(""))]
+        {
             let by = Platform::Millicast.by(&organization.with_role(role).await).await;
             assert_eq!(read(&by, &made).await["secret"], secret, "{role}");
             let list = success(by.call("GET /platforms/millicast/api/webhooks/list", "").await);
             assert_eq!(list[0]["secret"], secret, "{role}");
+        }
+        let editor = Platform::Millicast.by(&organization.with_role("editor").await).await;
+        assert_eq!(update(&editor, &made, r#"{"isMediaHooks":true}"#).await["secret"], "");
+        let own = add(&editor, &json!({"url": "http://127.0.0.1:9/", "isFeedHooks": true})).await;
+        let renewed = update(&editor, &made, r#"{"refreshSecret":true}"#).await;
+        for webhook in [own, renewed] {
+            assert_ne!(webhook["secret"], "");
+            assert_eq!(read(&millicast, &webhook).await["secret"], webhook["secret"]);
         }
     });
 }

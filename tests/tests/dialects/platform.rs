@@ -131,6 +131,12 @@ impl Platform {
         }
     }
 
+    /// The route that lists the webhooks.
+    pub(crate) fn list(self) -> &'static Route {
+        let lists = |route: &&Route| route.right == Right::Read && !route.names_one();
+        self.routes().iter().find(lists).expect("every platform lists")
+    }
+
     /// A type of events that a webhook takes which the first route makes.
     pub(crate) fn event_type(self) -> &'static str {
         match self {

@@ -3,7 +3,7 @@
 mod log;
 
 use cuewire_tests::system::test;
-use cuewire_tests::{Organization, Receiver, Webhook, event};
+use cuewire_tests::{Answer, Organization, Receiver, Webhook, event, until};
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
@@ -379,14 +379,39 @@ fn what_is_wrong_with_a_quortex_webhook_is_told_in_a_sentence() {
 }
 
 #[test]
+fn a_quortex_webhook_whose_receiver_is_gone_comes_back_with_another_url() {
+    test(async |system| {
+        let receiver = Receiver::answering([Answer::status(410)]).await;
+        let organization = system.organization().await;
+        let quortex = Platform::Quortex.by(&organization.admin).await;
+        let made = create(&quortex, &json!({"name": "n", "type": "raw", "url": receiver.url("/")})).await;
+        let enabled = async || native(&organization, &made).await["enabled"].as_bool().unwrap();
+        organization.in_effect().await;
+        system.amqp().await.publish(&happening(&organization, "input.status_change", "link")).await;
+        until("the webhook is disabled", async || (!enabled().await).then_some(())).await;
+        update(&quortex, "PATCH", &made, &json!({"url": receiver.url("/"), "name": "same"})).await;
+        assert!(!enabled().await, "the same receiver");
+        update(&quortex, "PATCH", &made, &json!({"url": receiver.url("/moved")})).await;
+        assert!(enabled().await);
+    });
+}
+
+#[test]
 fn quortex_names_urls_and_filters_may_be_as_long_as_documented_and_no_longer() {
     test(async |system| {
         let quortex = Platform::Quortex.by(&system.organization().await.admin).await;
         let plain = json!({"name": "n", "type": "raw", "url": "http://1.1.1.1/"});
-        for (field, max) in
-            [("name", 100), ("url", 1_024), ("application", 128), ("pool_uuid", 128), ("resource_uuid", 128)]
-        {
+        for (field, max) in [
+            ("name", 100),
+            ("url", 1_024),
+            ("application", 128),
+            ("category", 128),
+            ("operation", 128),
+            ("pool_uuid", 128),
+            ("resource_uuid", 128),
+        ] {
             let text = |length: usize| match field {
+                "category" | "operation" => "x".repeat(length),
                 "url" => format!("http://1.1.1.1/{}", "x".repeat(length - 15)),
                 _ => "\u{1F525}".repeat(length),
             };

@@ -38,7 +38,13 @@ fn odd_webhooks(platform: Platform) -> Vec<Value> {
             vec![json!({"event_types": many(195, "video.*")}), json!({"event_types": ["*.deleted"]})]
         }
     };
-    let plain = [json!({"name": long}), json!({"filter": "id = null", "enabled": false}), json!({})];
+    let plain = [
+        json!({"name": long}),
+        json!({"filter": "id = null", "enabled": false}),
+        json!({"filter": "id = null AND x = 1"}),
+        json!({"event_types": ["a.b"], "filter": "x = 1 AND id = null"}),
+        json!({}),
+    ];
     odd.into_iter().chain(plain).collect()
 }
 

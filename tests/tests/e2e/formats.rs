@@ -39,6 +39,7 @@ async fn received(system: &System, format: &str, event_type: &str) -> (Request, 
     system.amqp().await.publish(&event).await;
     let request = receiver.wait_for(1).await.remove(0);
     organization.delivery(id(&event), &webhook, "delivered").await;
+    assert_eq!(request.method, "POST");
     assert_eq!(request.header("auth-token"), Some("XYZ"), "the webhook's own headers are sent");
     (request, event, webhook.secret)
 }

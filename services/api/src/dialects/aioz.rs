@@ -5,8 +5,8 @@
 //! and the same; a list is ordered by `created_at` unless it says otherwise, `search` finds any part of a name and
 //! no matter the case, a filter that is false finds the webhooks without that event, `user_id` is the organization,
 //! `last_triggered_at` is when the newest attempt on record began and null before the first, another `url` enables a
-//! webhook again that was disabled because its receiver was gone, and a check answers with success whatever the
-//! receiver says, which its message tells.
+//! webhook again that was disabled because its receiver was gone, and a check sends a sample of the first
+//! event that is enabled and answers with success whatever the receiver says, which its message tells.
 
 mod check;
 mod webhook;
@@ -57,6 +57,7 @@ const SECRET_KEY: &str = "stream-secret-key";
 
 const FORMAT: Format = Format::Aioz;
 const DEFAULT_NAME: &str = "default_name_webhook";
+/// Both are the platform's.
 const DEFAULT_LIMIT: i64 = 25;
 const MAX_LIMIT: i64 = 100;
 

@@ -5,7 +5,10 @@
 //! with commas takes each of those (so are webhooks of the native API shown); empty text is as good as null but for
 //! `event_type` and `url`; a `PUT` leaves what it does not name, and null clears what may be null; only `ENABLED` and
 //! `DISABLED` can be set; a deleted webhook is not found, so that `deleted_at` is always null; with `per_page` the list
-//! has pages; of a list the first 64 webhooks that failed show `last_payload`; which operators and names a query knows.
+//! has pages; of a list the first 64 webhooks that failed show `last_payload`; which operators and names a query knows;
+//! `FAILING` is a webhook whose circuit breaker is open (five requests in a row without an answer, or half of at least
+//! 20 in a minute that failed) or whose last delivery that ended is a dead letter; the retry schedule is the native
+//! one; and `headers` that a delivery sets itself are refused.
 
 mod webhook;
 
@@ -122,7 +125,7 @@ async fn read(
 /// Change a webhook
 ///
 /// What is left out stays; null clears `description`, `object_id`, `operation`, `realm`, `query` and `headers`.
-/// A success, and nothing else, ends the status `FAILING` of an enabled webhook.
+/// A success or another `url` ends the status `FAILING` of an enabled webhook; no `status` does.
 #[utoipa::path(put, path = "/API/notifications/v1/webhooks/{id}", tag = "Platform: iconik",
     operation_id = "iconik_update", params(("id" = Uuid, Path)), request_body = Fields,
     responses((status = 200, body = View)))]

@@ -47,6 +47,11 @@ impl Shown {
     }
 }
 
+/// Whether a key can be shown as `Authorization: Bearer …`, as a 401 then says.
+pub(super) fn has_bearer(ways: &[&[Shown]]) -> bool {
+    ways.iter().copied().flatten().any(|part| matches!(part, Shown::Bearer(_)))
+}
+
 /// Says in the document that each of these ways is enough, but for operations that say otherwise themselves.
 pub(super) fn describe(document: &mut Document, platform: &str, ways: &[&[Shown]]) {
     let components = document.components.get_or_insert_default();

@@ -9,6 +9,8 @@ use super::selection::{Place, Selection};
 
 const CATEGORY: Place = &["category", "event_type"];
 const OPERATION: Place = &["operation"];
+/// In bytes: of a longer text each part is short enough for a type.
+const HALF_OF_A_TYPE: usize = 64;
 
 /// Categories and an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,9 +97,17 @@ pub(super) fn is_category(text: &str) -> bool {
     patterns(&[text.to_owned()], None).is_some()
 }
 
-/// Whether a type can hold this operation.
-pub(super) fn is_operation(text: &str) -> bool {
-    patterns(&["x".to_owned()], Some(text)).is_some()
+/// Whether it is written as categories are, though it may be a little too long for any type: it matches nothing then.
+pub(super) fn is_written_as_category(text: &str) -> bool {
+    match text.split_at_checked(HALF_OF_A_TYPE) {
+        Some((head, tail)) if !tail.is_empty() => is_category(head) && is_category(tail),
+        _ => is_category(text),
+    }
+}
+
+/// The same for operations, which may have several words.
+pub(super) fn is_written_as_operation(text: &str) -> bool {
+    text.split('.').all(is_written_as_category)
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! The webhooks of Dolby.io Streaming (Millicast), as its API and its SDKs manage them.
 //!
 //! From the platform's API reference. Ours, where that is silent: an unknown id is 404 and an unknown key 401,
-//! `itemCount` is at most 1,000, `startingId` is the first webhook of the list, `isClipHooks` stands for
-//! `clip.*`, a webhook whose circuit breaker is open is `disabled` `until` the next probe (null where it is disabled
-//! for good), a filter is applied to a thumbnail's
-//! stream as [`name_filter`] says, and an empty filter is none. Secrets are shown to editors too, who get to see
-//! one whenever they add a webhook or renew its secret; a viewer does not see them.
+//! `itemCount` is at most 1,000, `startingId` is the first webhook of the list, `isClipHooks` stands for `clip.*`, a
+//! webhook whose circuit breaker is open is `disabled` `until` the next probe (null where it is disabled for good), a
+//! filter is applied to a thumbnail's stream as [`name_filter`] says, an empty filter is none, and a test call goes
+//! to whoever takes the type, whatever the filter says.
+//!
+//! Reads and lists show a secret to admins alone, as the native API does: every webhook can be given this format.
+//! To others it is empty, but in the answer to the call that made it, a new webhook's or `refreshSecret`.
 
 mod name_filter;
 mod test_call;
@@ -51,7 +53,9 @@ pub(super) const DIALECT: Dialect = Dialect {
     failures: Failures::of::<Failed>(),
 };
 
+/// The platform's.
 const DEFAULT_ITEMS: i64 = 10;
+/// The platform names no limit; an answer must end, and this many are some 500 KiB.
 const MAX_ITEMS: i64 = 1_000;
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -174,9 +178,9 @@ async fn find(api: &Api, caller: &KeyHolder, number: i64) -> Result<Webhook, Pro
     webhook.filter(|webhook| webhook.format == Format::Millicast).ok_or_else(webhooks::none)
 }
 
-/// The webhooks as this caller may see them.
+/// The webhooks as this caller may see them: with their secrets if it is an admin, as natively.
 async fn views(api: &Api, caller: &KeyHolder, webhooks: &[Webhook]) -> Result<Vec<View>, Problem> {
-    if caller.role < Role::Editor {
+    if caller.role < Role::Admin {
         return Ok(webhooks.iter().map(|webhook| View::of(webhook, String::new())).collect());
     }
     let secrets = api.newest_secrets(webhooks).await?;

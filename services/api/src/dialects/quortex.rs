@@ -2,9 +2,12 @@
 //!
 //! From the platform's API reference. Ours, where that is silent: errors are `{"detail":"…"}`, and a body that
 //! is malformed is 404 at a change as it is at creation; an unset filter is absent, and null or empty text
-//! unsets one; `category` may be an array, of which each word is shown once and an empty one takes nothing; a webhook of a chat format is one of
-//! the platform's type of that name, wherever it was made, and goes with the others when all are deleted; a page
-//! that does not exist is 404, and a `page_size` that is no number of entries is as good as none.
+//! unsets one; `category` may be an array, of which each word is shown once (it becomes a type of the webhook, and
+//! there is nothing to tell of a type that it was named twice) and an empty one takes nothing; a webhook of a chat
+//! format is one of the platform's type of that name, wherever it was made, and goes with the others when all are
+//! deleted; a page that does not exist is 404, and a `page_size` that is no number of entries is as good as none;
+//! another `url` enables a webhook again that was disabled because its receiver was gone, since the platform knows
+//! no disabled webhooks.
 
 mod category;
 mod log;
@@ -173,7 +176,14 @@ async fn delete(
 
 async fn edit(api: &Api, caller: &KeyHolder, id: WebhookId, fields: Fields) -> Result<Answer<View>, Problem> {
     api.webhook_in(caller, id, &FORMATS).await?;
-    let edit = |webhook: &Webhook| fields.unlike(&View::of(webhook)).over(Selection::of(webhook));
+    let edit = |webhook: &Webhook| {
+        let mut changed = fields.unlike(&View::of(webhook)).over(Selection::of(webhook))?;
+        // One whose receiver was gone has no other way back.
+        if webhook.disabled_reason.is_some() && changed.url.is_some() {
+            changed.enabled = Some(Some(true));
+        }
+        Ok(changed)
+    };
     let webhook = api.change_webhook(caller, id, edit).await?;
     Ok(Answer(View::of(&webhook)))
 }

@@ -3,6 +3,7 @@
 //! A dialect says less than a webhook can hold. What it has no word for it leaves as it is: a change touches
 //! the types and terms that the change is about, and those only where they are not so already.
 
+use cuewire::catalogue;
 use cuewire::filter::Term;
 use cuewire::webhook::{Pattern, Webhook};
 
@@ -24,8 +25,16 @@ pub(super) struct Selection {
     stored: Option<Stored>,
 }
 
-/// Types, and terms of the filter, as a webhook has them.
-type Stored = (Vec<String>, Vec<Term>);
+/// What a webhook has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stored {
+    /// As it has them.
+    patterns: Vec<String>,
+    filter: Vec<Term>,
+    /// As they were taken apart: put together again they might be in another order.
+    types: Types,
+    terms: Vec<Term>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Types {
@@ -50,7 +59,7 @@ impl Selection {
             filter.map_or_else(Vec::new, |filter| Term::all_of(filter).unwrap_or_else(|_| whole(filter)));
         let patterns: Vec<_> =
             webhook.event_types.iter().map(|pattern| pattern.as_str().to_owned()).collect();
-        let stored = Some((patterns.clone(), terms.clone()));
+        let (stored_patterns, stored_filter) = (patterns.clone(), terms.clone());
         let takes_none = terms.contains(&no_event());
         terms.retain(|term| *term != no_event());
         let types = match patterns.as_slice() {
@@ -58,7 +67,13 @@ impl Selection {
             [] => Types::All,
             _ => Types::Only(patterns),
         };
-        Self { types, terms, stored }
+        let stored = Stored {
+            patterns: stored_patterns,
+            filter: stored_filter,
+            types: types.clone(),
+            terms: terms.clone(),
+        };
+        Self { types, terms, stored: Some(stored) }
     }
 
     /// Whether it takes events of the choice, or some of them.
@@ -67,6 +82,11 @@ impl Selection {
             Types::All => true,
             Types::Only(patterns) => patterns.iter().any(|pattern| overlaps(pattern, choice)),
         }
+    }
+
+    /// Whether it takes no events at all.
+    pub(super) fn takes_none(&self) -> bool {
+        self.types().is_some_and(<[String]>::is_empty)
     }
 
     /// The types it takes, as they were written; none: every type but Cuewire's own.
@@ -144,6 +164,10 @@ impl Selection {
 
     /// As changes of a webhook's fields.
     pub(super) fn write_to(self, fields: &mut WebhookFields) {
+        let stored = self.stored.as_ref();
+        if stored.is_some_and(|stored| stored.types == self.types && stored.terms == self.terms) {
+            return;
+        }
         let mut terms = self.terms;
         let types = match self.types {
             Types::All => Vec::new(),
@@ -154,11 +178,11 @@ impl Selection {
                 patterns
             }
         };
-        let (old_types, old_terms) = self.stored.unzip();
-        if old_terms.as_ref() != Some(&terms) {
+        let stored = self.stored.as_ref();
+        if stored.is_none_or(|stored| stored.filter != terms) {
             fields.filter = Some(Term::join(&terms));
         }
-        if old_types.as_ref() != Some(&types) {
+        if stored.is_none_or(|stored| stored.patterns != types) {
             fields.event_types = Some(Some(types));
         }
     }
@@ -174,10 +198,21 @@ fn no_event() -> Term {
     Term::is_null("id")
 }
 
-/// Whether a pattern and a choice have types in common, as far as the words tell.
+/// Whether a pattern and a choice have types in common, as far as the words and the catalogue tell: that
+/// `*.deleted` and `media.*` have, neither says of the other.
 fn overlaps(pattern: &str, choice: Choice) -> bool {
     let matches = |pattern: &str, text: &str| Pattern::parse(pattern).is_ok_and(|it| it.matches(text));
     choice.iter().any(|text| matches(pattern, text) || matches(text, pattern))
+        || shares_a_type(pattern, choice)
+}
+
+/// Whether a type of the catalogue is of both. Only a pattern with a leading `*` can be of any category.
+fn shares_a_type(pattern: &str, choice: Choice) -> bool {
+    let Some(Ok(pattern)) = pattern.starts_with('*').then(|| Pattern::parse(pattern)) else { return false };
+    let choice: Vec<_> = choice.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
+    catalogue::all()
+        .iter()
+        .any(|entry| pattern.matches(&entry.name) && choice.iter().any(|it| it.matches(&entry.name)))
 }
 
 #[cfg(test)]

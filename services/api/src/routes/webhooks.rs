@@ -140,7 +140,8 @@ async fn read(
 /// Change a webhook
 ///
 /// What is left out stays; null puts the default back. `"enabled":true` also clears `disabled_reason`; it and
-/// another `url` end the status `failing`, and close the circuit breaker. The signature and the secret stay what they are; `secret/rotate` replaces the secret.
+/// another `url` end the status `failing`, and close the circuit breaker. The signature and the secret stay what
+/// they are; `secret/rotate` replaces the secret.
 #[utoipa::path(patch, path = "/v1/webhooks/{id}", tag = "Webhooks", params(("id" = Uuid, Path)),
     request_body = WebhookFields,
     responses((status = 200, body = WebhookView), (status = 404, description = "There is none"),

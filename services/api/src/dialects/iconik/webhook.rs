@@ -76,7 +76,8 @@ pub(super) struct View {
     operation: Option<String>,
     realm: Option<String>,
     url: String,
-    /// `ENABLED`, `DISABLED`, or `FAILING`: enabled, and its last delivery that ended failed for good.
+    /// `ENABLED`, `DISABLED`, or `FAILING`: enabled, and its last delivery that ended failed for good, or its
+    /// circuit breaker is open.
     status: &'static str,
     query: Option<String>,
     headers: BTreeMap<String, String>,

@@ -83,32 +83,73 @@ fn with_slashes(name: &str) -> String {
 /// looked for in the account.
 fn behind_the_account(name: &str) -> String {
     let account = format!("^[^{SLASH}]*{SLASH}");
-    let mut out = String::with_capacity(name.len() + 2 * account.len());
-    let (mut classes, mut is_anchored) = (0_usize, false);
+    let alternatives = alternatives(name, &account);
+    if alternatives.iter().all(|alternative| !alternative.is_anchored) {
+        return format!("{account}.*(?:{name})");
+    }
+    // No groups: flags that one alternative sets hold in those behind it.
+    let apart = alternatives.into_iter().map(|Alternative { text, is_anchored }| match is_anchored {
+        true => text,
+        false => format!("{account}.*{text}"),
+    });
+    apart.collect::<Vec<_>>().join("|")
+}
+
+/// One of those that `|` parts outside of all groups.
+#[derive(Debug, Default)]
+struct Alternative {
+    text: String,
+    /// Whether something in it is to stand at the beginning.
+    is_anchored: bool,
+}
+
+/// The alternatives, with `beginning` in the place of what anchors them.
+fn alternatives(name: &str, beginning: &str) -> Vec<Alternative> {
+    let mut all = Vec::new();
+    let mut current = Alternative::default();
+    let (mut classes, mut groups) = (0_usize, 0_usize);
     let mut chars = name.chars().peekable();
     while let Some(char) = chars.next() {
         match char {
-            '\\' => {
-                out.push('\\');
-                out.extend(chars.next());
-            }
+            '\\' => match chars.next() {
+                Some('A') if classes == 0 => current.anchor(beginning),
+                escaped => {
+                    current.text.push('\\');
+                    current.text.extend(escaped);
+                }
+            },
             '[' => {
                 classes += 1;
-                out.push('[');
-                out.extend(chars.next_if_eq(&'^'));
+                current.text.push('[');
+                current.text.extend(chars.next_if_eq(&'^'));
+                // The first of a class is no end of it.
+                current.text.extend(chars.next_if_eq(&']'));
             }
             ']' => {
                 classes = classes.saturating_sub(1);
-                out.push(']');
+                current.text.push(']');
             }
-            '^' if classes == 0 => {
-                is_anchored = true;
-                out.push_str(&account);
+            '^' if classes == 0 => current.anchor(beginning),
+            '|' if classes == 0 && groups == 0 => all.push(std::mem::take(&mut current)),
+            _ => {
+                match char {
+                    '(' if classes == 0 => groups += 1,
+                    ')' if classes == 0 => groups = groups.saturating_sub(1),
+                    _ => {}
+                }
+                current.text.push(char);
             }
-            _ => out.push(char),
         }
     }
-    if is_anchored { out } else { format!("{account}.*(?:{out})") }
+    all.push(current);
+    all
+}
+
+impl Alternative {
+    fn anchor(&mut self, beginning: &str) {
+        self.is_anchored = true;
+        self.text.push_str(beginning);
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +192,16 @@ mod tests {
             ("^live/", "account/live/five", true),
             ("[^a-z]1", "a1/cam1", false),
             ("five$", "account/live/five", true),
+            ("^live|test", "acct/my-test", true),
+            ("^live|test", "test/other", false),
+            ("test|^live", "acct/alive", false),
+            ("(?i)test|^live", "acct/LIVE", true),
+            ("(a|b)$|^c", "acct/xb", true),
+            (r"\Alive", "acct/live", true),
+            (r"\Alive", "acct/alive", false),
+            (r"[]^]1", "acct/]1", true),
+            (r"[^]^]1", "acct/^1", false),
+            ("[|]x|^y", "acct/|x", true),
         ] {
             let thumbnail = Event("thumbnail.captured", Some(subject), Value::Null);
             assert_eq!(takes(regex, &thumbnail), expected, "{regex} on {subject}");

@@ -13,11 +13,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::super::selection::Choice;
+use super::super::selection::{Choice, Selection};
 use super::webhook::{FEEDS, MEDIA, RECORDINGS, THUMBNAILS, TRANSCODERS, VIEWERS};
 use super::{Success, success};
 use crate::Api;
 use crate::auth::Editor;
+use crate::checks::Checks;
 use crate::error::Problem;
 use crate::extract::{OptionalJson, Path};
 use crate::samples::{listed_sample, takes};
@@ -26,6 +27,8 @@ use crate::samples::{listed_sample, takes};
 const TESTS_AT_A_TIME: usize = 64;
 /// How long all of them may take: within the time of a request.
 const TESTS_TIMEOUT: Duration = Duration::from_secs(35);
+/// Of a stream's or a transcoder's name: with the account before it, it is an event's subject still.
+const MAX_NAME_BYTES: usize = 512;
 /// The types that a test can be of, as the platform's paths name them.
 const TYPES: [(&str, Choice); 6] = [
     ("Recordings", RECORDINGS),
@@ -63,6 +66,7 @@ pub(super) async fn test(
         let known = TYPES.map(|(name, _)| name).join(", ");
         return Err(Problem::invalid_field("type", format!("is {kind:?}, and must be one of {known}")));
     };
+    call.check()?;
     let webhooks = api.database.webhooks_in(caller.organization, &[Format::Millicast]).await?;
     let calls = webhooks.into_iter().filter(|webhook| webhook.enabled).filter_map(|webhook| {
         let (api, sample) = (api.clone(), sample_of(choice, &webhook, &call)?);
@@ -78,8 +82,24 @@ pub(super) async fn test(
     }
 }
 
+impl TestCall {
+    /// The names become part of an event.
+    fn check(&self) -> Result<(), Problem> {
+        let mut checks = Checks::default();
+        for (field, name) in [("streamName", &self.stream_name), ("transcoderName", &self.transcoder_name)] {
+            if let Some(name) = name {
+                checks.line(field, name.clone(), MAX_NAME_BYTES);
+            }
+        }
+        checks.finish()
+    }
+}
+
 /// A sample of the first type of the choice that the webhook takes, with the names that the call gives.
 fn sample_of(choice: Choice, webhook: &Webhook, call: &TestCall) -> Option<Event> {
+    if Selection::of(webhook).takes_none() {
+        return None;
+    }
     let of_choice = |entry: &&catalogue::EventType| {
         choice.iter().any(|pattern| entry.name.starts_with(pattern.trim_end_matches('*')))
     };

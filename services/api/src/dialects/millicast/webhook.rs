@@ -50,7 +50,7 @@ pub(super) struct Fields {
 pub(super) struct View {
     id: i64,
     url: String,
-    /// Base64 of the key; empty for a key that may only read.
+    /// Base64 of the key; empty unless this very call made it, or an admin asks.
     secret: String,
     is_feed_hooks: bool,
     is_media_hooks: bool,

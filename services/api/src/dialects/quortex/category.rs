@@ -4,7 +4,8 @@ use cuewire::filter::Term;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::kinds::is_category;
+use super::super::kinds::{is_category, is_written_as_category};
+use super::webhook::{MAX_FILTER_CHARS, bounded};
 
 const CATEGORY: &str = "category";
 /// More than there are.
@@ -30,7 +31,12 @@ impl Category {
         if list.len() > MAX_CATEGORIES {
             return Err(format!("has {} entries, and at most {MAX_CATEGORIES} are accepted", list.len()));
         }
-        if let Some(other) = list.iter().find(|text| !is_category(text)) {
+        if let [one] = list {
+            bounded(one, MAX_FILTER_CHARS)?;
+        }
+        // Of several each must be a type's, since a term of the filter holds but one.
+        let fits = if list.len() == 1 { is_written_as_category } else { is_category };
+        if let Some(other) = list.iter().find(|text| !fits(text)) {
             return Err(format!("has {other:?}, which is no category of any event"));
         }
         Ok(Some(once(list)))

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::super::kinds::{Kinds, is_operation};
+use super::super::kinds::{Kinds, is_written_as_operation};
 use super::super::selection::{Place, Selection};
 use super::category::{self, Category};
 use crate::checks::Checks;
@@ -34,7 +34,7 @@ const RESOURCE: Place = &["subject", "object_id"];
 
 const MAX_NAME_CHARS: usize = 100;
 const MAX_URL_CHARS: usize = 1_024;
-const MAX_FILTER_CHARS: usize = 128;
+pub(super) const MAX_FILTER_CHARS: usize = 128;
 
 /// What a client writes of a webhook.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -153,7 +153,7 @@ impl Fields {
         }
         let mut kinds = Kinds::of(selection);
         if let Some(operation) = filter(checks, "operation", &self.operation) {
-            let known = operation.is_none_or(is_operation);
+            let known = operation.is_none_or(is_written_as_operation);
             let read = known.then_some(operation).ok_or_else(|| "is no operation of any event".to_owned());
             kinds.operation = checks.take("operation", read).flatten().map(str::to_owned);
         }
@@ -176,7 +176,7 @@ fn filter<'a>(checks: &mut Checks, field: &str, text: &'a Option<Option<String>>
 }
 
 /// Text of 1 to `max` characters.
-fn bounded(text: &str, max: usize) -> Result<&str, String> {
+pub(super) fn bounded(text: &str, max: usize) -> Result<&str, String> {
     match text.chars().count() {
         0 => Err("is missing".to_owned()),
         chars if chars > max => Err(format!("has {chars} characters, and at most {max} are accepted")),
