@@ -23,11 +23,19 @@ impl Client {
         } else {
             bytes.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
         }
+        self.raw_bytes(bytes.as_bytes()).await
+    }
+
+    /// Sends these bytes, a request that closes its connection, and answers with what comes back.
+    pub async fn raw_bytes(&self, request: &[u8]) -> Reply {
+        let host = self.base().trim_start_matches("http://");
         let mut stream = TcpStream::connect(host).await.expect("the API listens");
-        stream.write_all(bytes.as_bytes()).await.expect("the API reads");
+        // What the API does not want to read it may answer before.
+        let _ = stream.write_all(request).await;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.expect("the API answers");
-        read(&answer, head.lines().next().unwrap_or_default())
+        let first_line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        read(&answer, &String::from_utf8_lossy(first_line))
     }
 }
 

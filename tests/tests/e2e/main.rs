@@ -20,6 +20,7 @@ mod hostile;
 mod ingest;
 mod listening;
 mod logs;
+mod made_up;
 mod metrics;
 mod native;
 mod operations;
