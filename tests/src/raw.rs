@@ -26,11 +26,28 @@ impl Client {
             start.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
         let body = if is_chunked { chunks(body) } else { body.to_owned() };
+        self.raw_whole(
+            &[
+                start.as_bytes(),
+                b"
+",
+                &body,
+            ]
+            .concat(),
+        )
+        .await
+    }
+
+    /// Sends these bytes, a request that closes its connection, and answers with what comes back.
+    pub async fn raw_whole(&self, request: &[u8]) -> Reply {
+        let host = self.base().trim_start_matches("http://");
         let mut stream = TcpStream::connect(host).await.expect("the API listens");
-        stream.write_all(&[start.as_bytes(), b"\r\n", &body].concat()).await.expect("the API reads");
+        // What the API does not want to read it may answer before.
+        let _ = stream.write_all(request).await;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.expect("the API answers");
-        read(&answer, head.lines().next().unwrap_or_default())
+        let first_line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        read(&answer, &String::from_utf8_lossy(first_line))
     }
 }
 

@@ -77,7 +77,10 @@ impl Api {
 
     /// Deletes the caller's entry of an event type.
     pub(crate) async fn delete_event_type(&self, caller: &KeyHolder, name: &str) -> Result<(), Problem> {
-        if !self.database.delete_event_type(caller.organization, name).await? {
+        // A name that no type can have would not be understood by the database either.
+        let deleted = EventType::parse(name).is_ok()
+            && self.database.delete_event_type(caller.organization, name).await?;
+        if !deleted {
             return Err(Problem::no_such("event type of your own"));
         }
         tracing::info!(event_type = name, by = %caller.key, "an event type was deleted");

@@ -25,6 +25,7 @@ mod ingest;
 mod limits;
 mod listening;
 mod logs;
+mod made_up;
 mod metrics;
 mod native;
 mod operations;
