@@ -129,14 +129,15 @@ end_attended() {
     ATTENDED=''
 }
 
-# The pids of what runs in session $1.
+# The pids of what runs in session $1, and of the process that may be about to begin it.
 in_session() {
-    local file stat
+    local file pid stat
     for file in /proc/[0-9]*/stat; do
         stat=''
         { IFS= read -r -d '' stat <"$file"; } 2>/dev/null || [[ -n $stat ]] || continue
+        pid=${file#/proc/} pid=${pid%/stat}
         read -ra stat <<<"${stat##*) }"
-        [[ ${stat[0]} == [ZX] || ${stat[3]} != "$1" ]] || { file=${file#/proc/} && echo "${file%/stat}"; }
+        [[ ${stat[0]} == [ZX] || ($pid != "$1" && ${stat[3]} != "$1") ]] || echo "$pid"
     done
 }
 

@@ -52,7 +52,7 @@ async fn ends(run_dir: &RunDir, test: Script, tell: impl AsyncFnOnce(&Script), c
     let work = work(&test);
     // What cargo runs is known by the path to the stand-in.
     let (own, cargos) = (Traces::of(&work), run_dir.traces());
-    cargos.include(&["sleep"], &[]);
+    cargos.include(&["cargo"], &[]);
     let asked = Instant::now();
     tell(&test).await;
     let ended = test.ended().await;
