@@ -1,6 +1,9 @@
 //! The OpenAPI document: made from the handlers, and completed here with what all of them have in common.
 
+use cuewire::catalogue;
+use serde_json::json;
 use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{
     Content, ContentBuilder, OpenApi as Document, Ref, RefOr, Required, Response, ResponseBuilder,
@@ -64,6 +67,9 @@ pub(crate) fn router(routes: OpenApiRouter<Api>) -> OpenApiRouter<Api> {
 /// reach the document.
 const OPTIONAL: &str = "May be left out";
 
+/// The type that stands for all others in examples.
+const SHOWN_TYPE: &str = "recordings.completed";
+
 /// The errors that every operation may answer.
 const ERRORS: [(&str, &str); 4] = [
     ("401", "There is no key, or it is not known"),
@@ -116,6 +122,33 @@ pub(crate) fn complete(document: &mut Document, error: &ErrorBody) {
     }
 }
 
+/// Shows events and their types by the catalogue, so that the document's examples are what is there.
+pub(crate) fn show_samples(document: &mut Document) {
+    let Some(entry) = catalogue::find(SHOWN_TYPE) else { return };
+    let sample = serde_json::to_value(entry.sample).unwrap_or_default();
+    for operation in operations(document) {
+        let Some(RefOr::T(body)) = &mut operation.request_body else { continue };
+        for (media_type, example) in [
+            ("application/cloudevents+json", sample.clone()),
+            ("application/cloudevents-batch+json", json!([sample])),
+            ("application/json", sample.clone()),
+        ] {
+            let is_of_events = body.content.contains_key("application/cloudevents+json");
+            if let Some(RefOr::T(content)) = body.content.get_mut(media_type).filter(|_| is_of_events) {
+                content.example = Some(example);
+            }
+        }
+    }
+    let schemas = &mut document.components.get_or_insert_default().schemas;
+    if let Some(RefOr::T(Schema::Object(list))) = schemas.get_mut("EventTypes")
+        && let Some(RefOr::T(Schema::Array(data))) = list.properties.get_mut("data")
+    {
+        let mut shown = serde_json::to_value(entry).unwrap_or_default();
+        shown["enforced"] = false.into();
+        data.example = Some(json!([shown]));
+    }
+}
+
 /// Every operation of the document.
 pub(crate) fn operations(document: &mut Document) -> impl Iterator<Item = &mut Operation> {
     document.paths.paths.values_mut().flat_map(|item| {
@@ -127,6 +160,21 @@ pub(crate) fn operations(document: &mut Document) -> impl Iterator<Item = &mut O
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_and_their_types_are_shown_by_the_catalogues_sample() {
+        let (_, mut document) = router(crate::routes::all()).split_for_parts();
+        show_samples(&mut document);
+        let document = serde_json::to_value(document).unwrap();
+        let entry = catalogue::find(SHOWN_TYPE).unwrap();
+        let sample: serde_json::Value = serde_json::from_str(entry.sample.get()).unwrap();
+        let contents = &document["paths"]["/v1/events"]["post"]["requestBody"]["content"];
+        assert_eq!(contents["application/cloudevents+json"]["example"], sample);
+        assert_eq!(contents["application/cloudevents-batch+json"]["example"], json!([sample]));
+        assert_eq!(contents["application/json"]["example"], sample);
+        let listed = &document["components"]["schemas"]["EventTypes"]["properties"]["data"]["example"][0];
+        assert_eq!((&listed["sample"], &listed["type"]), (&sample, &json!(SHOWN_TYPE)));
+    }
 
     #[test]
     fn bodies_that_may_be_left_out_are_not_required_and_all_others_are() {

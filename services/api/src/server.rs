@@ -50,6 +50,7 @@ pub(crate) async fn serve(listener: TcpListener, api: Api) -> anyhow::Result<()>
 fn router(api: Api) -> Router {
     let (native, mut document) = openapi::router(routes::all()).split_for_parts();
     openapi::complete(&mut document, &ErrorBody::problem());
+    openapi::show_samples(&mut document);
     let (dialects, document) = dialects::mount(&api, document);
     let native = native.route("/", get(|| async { Redirect::to("/docs/") })).merge(documentation(document));
     let native = bounded(native, "there is no such route; /docs lists them");

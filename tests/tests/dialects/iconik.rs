@@ -109,6 +109,8 @@ fn an_iconik_webhook_lives_as_the_platforms_documentation_tells() {
         assert_eq!(off["status"], "DISABLED");
         let native = format!("/v1/webhooks/{}", off["id"].as_str().unwrap());
         assert_eq!(iconik.client.get(&native).await.expect(200)["enabled"], false);
+        let gone = iconik.call(&format!("DELETE {}", at(&off)), "").await;
+        assert_eq!(gone.status.as_u16(), 204);
 
         let gone = iconik.call(&format!("DELETE {}", at(&made)), "").await;
         assert_eq!((gone.status.as_u16(), gone.text.as_str()), (204, ""));

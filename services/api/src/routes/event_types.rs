@@ -29,15 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 #[derive(Debug, Serialize, ToSchema)]
 struct EventTypes {
     /// Every type, platform by platform, and then the organization's own.
-    #[schema(value_type = Vec<Object>, example = json!([{
-        "type": "feeds.ended", "platform": "millicast", "state": "live",
-        "description": "A feed stopped being published to a stream.",
-        "schema": {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object",
-            "required": ["data"]},
-        "sample": {"specversion": "1.0", "id": "sample-feeds.ended", "source": "/samples/millicast",
-            "type": "feeds.ended", "data": {"name": "sample_stream"}},
-        "enforced": false
-    }]))]
+    #[schema(value_type = Vec<Object>)]
     data: Vec<EventTypeView>,
     /// Always null: the list is one page.
     next_cursor: Option<String>,

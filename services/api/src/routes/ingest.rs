@@ -63,17 +63,9 @@ struct Accepted {
     ),
     request_body(
         content(
-            (Object = "application/cloudevents+json", example = json!({
-                "specversion": "1.0", "id": "7c1f8f0e-5d6b-4c3a-9f2e-1b0a9d8c7e6f", "source": "/encoder/3",
-                "type": "recordings.completed", "subject": "stream-1", "time": "2026-01-31T09:30:00Z",
-                "data": {"size": 1048576}
-            })),
-            (Vec<Object> = "application/cloudevents-batch+json", example = json!([{
-                "specversion": "1.0", "id": "1", "source": "/encoder/3", "type": "feeds.started"
-            }])),
-            (Object = "application/json", example = json!({
-                "source": "/encoder/3", "type": "recordings.completed", "data": {"size": 1048576}
-            })),
+            (Object = "application/cloudevents+json"),
+            (Vec<Object> = "application/cloudevents-batch+json"),
+            (Object = "application/json"),
             (Vec<u8> = "*/*"),
         )
     ),
