@@ -26,16 +26,7 @@ impl Client {
             start.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
         let body = if is_chunked { chunks(body) } else { body.to_owned() };
-        self.raw_whole(
-            &[
-                start.as_bytes(),
-                b"
-",
-                &body,
-            ]
-            .concat(),
-        )
-        .await
+        self.raw_whole(&[start.as_bytes(), b"\r\n", &body].concat()).await
     }
 
     /// Sends these bytes, a request that closes its connection, and answers with what comes back.
