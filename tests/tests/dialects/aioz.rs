@@ -205,11 +205,11 @@ fn an_aioz_body_may_be_a_form_and_may_come_in_chunks() {
     test(async |system| {
         let aioz = Platform::Aioz.by(&system.organization().await.admin).await;
         let form = "\nContent-Type: application/x-www-form-urlencoded";
-        let body = "name=true&url=http%3A%2F%2F127.0.0.1%3A9%2Fa%3Fb%3Dc+d&encoding_finished=True\
+        let body = "name=true&url=http%3A%2F%2F127.0.0.1%3A9%2Fa%3Fb%3Dc%2Bd&encoding_finished=True\
                     &encoding_failed=false&partial_finished=&unknown=1";
         let made = aioz.with_headers(&format!("POST {AT}/"), &format!("{form}; charset=utf-8"), body).await;
         let made = success(made, 201)["webhook"].clone();
-        assert_eq!((&made["name"], &made["url"]), (&json!("true"), &json!("http://127.0.0.1:9/a?b=c d")));
+        assert_eq!((&made["name"], &made["url"]), (&json!("true"), &json!("http://127.0.0.1:9/a?b=c+d")));
         assert_eq!((&made["encoding_finished"], &made["encoding_failed"]), (&json!(true), &json!(false)));
         let patch = format!("PATCH {}", at(&made));
         let chunked = format!("{form}\nTransfer-Encoding: chunked");
