@@ -40,6 +40,7 @@ struct EventTypes {
     }]))]
     data: Vec<EventTypeView>,
     /// Always null: the list is one page.
+    #[schema(example = json!(null))]
     next_cursor: Option<String>,
 }
 
