@@ -37,6 +37,8 @@
 //! string, or is longer than 8 KiB, has no match: `=` is false and `!=` true.
 
 mod expression;
+#[cfg(test)]
+mod fuzz;
 mod lexer;
 mod operand;
 mod parser;

@@ -159,7 +159,66 @@ pub(crate) fn operations(document: &mut Document) -> impl Iterator<Item = &mut O
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+
+    /// The document, and with it every native operation: its path, its method, and what is said of it.
+    fn document() -> (Value, Vec<(String, Value)>) {
+        let (_, mut document) = router(crate::routes::all()).split_for_parts();
+        show_samples(&mut document);
+        complete(&mut document, &ErrorBody::problem());
+        let document = serde_json::to_value(document).unwrap();
+        let operations = |(path, methods): (&String, &Value)| {
+            let methods = methods.as_object().unwrap().iter();
+            methods.map(|(method, told)| (format!("{method} {path}"), told.clone())).collect::<Vec<_>>()
+        };
+        let operations = document["paths"].as_object().unwrap().iter().flat_map(operations).collect();
+        (document, operations)
+    }
+
+    /// Whether a schema says by example how all of it looks.
+    fn is_exemplified(document: &Value, schema: &Value) -> bool {
+        if let Some(reference) = schema["$ref"].as_str() {
+            return is_exemplified(document, document.pointer(&reference[1..]).unwrap());
+        }
+        if ["example", "examples", "enum"].iter().any(|name| schema.get(name).is_some()) {
+            return true;
+        }
+        let mut parts =
+            ["allOf", "oneOf"].iter().filter_map(|name| schema[name].as_array()).flatten().peekable();
+        if parts.peek().is_some() {
+            return parts.all(|part| is_exemplified(document, part));
+        }
+        match schema.get("items") {
+            Some(items) => is_exemplified(document, items),
+            None => {
+                let members = schema["properties"].as_object();
+                schema["type"] == "object"
+                    && members.into_iter().flatten().all(|(_, member)| is_exemplified(document, member))
+            }
+        }
+    }
+
+    #[test]
+    fn every_operation_shows_by_example_what_it_takes_and_what_it_answers() {
+        let (document, operations) = document();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1."), "{}", document["openapi"]);
+        assert!(operations.len() >= 35, "{} operations", operations.len());
+        for (name, operation) in operations {
+            let shows = |content: &Value| {
+                let content = content.as_object().into_iter().flatten();
+                content.filter(|(media_type, _)| *media_type != "*/*").all(|(_, content)| {
+                    is_exemplified(&document, content) || is_exemplified(&document, &content["schema"])
+                })
+            };
+            assert!(shows(&operation["requestBody"]["content"]), "{name} shows no body");
+            let answers = operation["responses"].as_object().unwrap().iter();
+            for (status, answer) in answers.filter(|(status, _)| status.starts_with('2')) {
+                assert!(shows(&answer["content"]), "{name} shows no answer {status}");
+            }
+        }
+    }
 
     #[test]
     fn events_and_their_types_are_shown_by_the_catalogues_sample() {
@@ -178,24 +237,22 @@ mod tests {
 
     #[test]
     fn bodies_that_may_be_left_out_are_not_required_and_all_others_are() {
-        let (_, mut document) = router(crate::routes::all()).split_for_parts();
-        complete(&mut document, &ErrorBody::problem());
-        let document = serde_json::to_value(document).unwrap();
         let mut optional = Vec::new();
-        for (path, operations) in document["paths"].as_object().unwrap() {
-            for operation in operations.as_object().unwrap().values() {
-                match &operation["requestBody"] {
-                    body if body.is_null() || body["required"] == true => {}
-                    body => {
-                        assert_eq!(body["required"], false, "{path}");
-                        optional.push(path.as_str());
-                    }
+        for (name, operation) in document().1 {
+            match &operation["requestBody"] {
+                body if body.is_null() || body["required"] == true => {}
+                body => {
+                    assert_eq!(body["required"], false, "{name}");
+                    optional.push(name);
                 }
             }
         }
         optional.sort_unstable();
-        let expected =
-            ["/v1/dead-letters/{id}/redrive", "/v1/webhooks/{id}/secret/rotate", "/v1/webhooks/{id}/test"];
+        let expected = [
+            "post /v1/dead-letters/{id}/redrive",
+            "post /v1/webhooks/{id}/secret/rotate",
+            "post /v1/webhooks/{id}/test",
+        ];
         assert_eq!(optional, expected);
     }
 }

@@ -1,16 +1,18 @@
-//! Properties of the whole language, over generated filters and events. `PROPTEST_CASES=1000000 cargo test
-//! -p cuewire --release filter::properties` fuzzes for as long as one likes.
+//! Properties of the whole language, over filters and events that are made up, tried by [`fuzz`](super::fuzz).
 
 use std::cmp::Ordering;
 
+use bytes::Bytes;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 use regex::Regex;
 use serde_json::{Value, json};
 
+use super::fuzz::fuzz;
 use super::tests::Event;
 use super::{Filter, FilterError};
+use crate::event::{self, Fields};
 
 const PATHS: [&str; 12] = [
     "id",
@@ -186,46 +188,52 @@ fn try_out(source: &str, event: &Event) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-proptest! {
-    #[test]
-    fn any_text_is_a_filter_or_an_error_within_it(source: String, event in event()) {
-        try_out(&source, &event)?;
-    }
+#[test]
+fn any_text_is_a_filter_or_an_error_within_it() {
+    fuzz(&(any::<String>(), event()), |(source, event)| try_out(&source, &event));
+}
 
-    #[test]
-    fn any_row_of_tokens_is_a_filter_or_an_error_within_it(
-        tokens in vec(select(&TOKENS[..]), 0..40), event in event(),
-    ) {
+#[test]
+fn any_row_of_tokens_is_a_filter_or_an_error_within_it() {
+    fuzz(&(vec(select(&TOKENS[..]), 0..40), event()), |(tokens, event)| {
         try_out(&tokens.concat(), &event)?;
-        try_out(&tokens.join(" "), &event)?;
-    }
+        try_out(&tokens.join(" "), &event)
+    });
+}
 
-    #[test]
-    fn a_filter_with_a_slip_is_a_filter_or_an_error_within_it(
-        model in model(), at: prop::sample::Index, slip in select(&TOKENS[..]), event in event(),
-    ) {
+#[test]
+fn a_filter_with_a_slip_is_a_filter_or_an_error_within_it() {
+    let slips = (model(), any::<prop::sample::Index>(), select(&TOKENS[..]), event());
+    fuzz(&slips, |(model, at, slip, event)| {
         let mut characters: Vec<char> = model.text().chars().collect();
         let at = at.index(characters.len());
         characters.splice(at..=at, slip.chars());
-        try_out(&characters.into_iter().collect::<String>(), &event)?;
-    }
+        try_out(&characters.into_iter().collect::<String>(), &event)
+    });
+}
 
-    #[test]
-    fn any_pattern_is_a_regular_expression_or_an_error(pattern: String, text: String) {
-        try_out(&format!("id=/{pattern}/"), &Event(json!({"id": text})))?;
-    }
+#[test]
+fn any_pattern_is_a_regular_expression_or_an_error() {
+    fuzz(&(any::<String>(), any::<String>()), |(pattern, text)| {
+        try_out(&format!("id=/{pattern}/"), &Event(json!({"id": text})))
+    });
+}
 
-    #[test]
-    fn a_filter_means_what_its_model_means(model in model(), event in event()) {
+#[test]
+fn a_filter_means_what_its_model_means() {
+    fuzz(&(model(), event()), |(model, event)| {
         let source = model.text();
-        let filter = Filter::parse(&source).map_err(|error| TestCaseError::fail(format!("{source}: {error}")))?;
+        let filter = Filter::parse(&source);
+        let filter = filter.map_err(|error| TestCaseError::fail(format!("{source}: {error}")))?;
         prop_assert_eq!(filter.matches(&event), model.holds(&event.0), "{}", source);
-    }
+        Ok(())
+    });
+}
 
-    #[test]
-    fn a_filter_matches_only_what_its_required_equality_finds(
-        event in event(), path in select(&PATHS[..]), other in model(), other_first: bool,
-    ) {
+#[test]
+fn a_filter_matches_only_what_its_required_equality_finds() {
+    let cases = (event(), select(&PATHS[..]), model(), any::<bool>());
+    fuzz(&cases, |(event, path, other, other_first)| {
         // Begins with what is true of the event, else hardly any filter would match.
         let literal = look_up(&event.0, path);
         let mut parts = vec![Model::Compare { path, sign: "=", literal, spaced: false }, other];
@@ -234,9 +242,97 @@ proptest! {
         }
         for model in [parts[usize::from(other_first)].clone(), Model::All { parts, joiner: " " }] {
             let filter = Filter::parse(&model.text()).unwrap();
-            if let Some((path, key)) = filter.required_equality() && filter.matches(&event) {
+            if let Some((path, key)) = filter.required_equality()
+                && filter.matches(&event)
+            {
                 prop_assert_eq!(path.index_key(&event), Some(key));
             }
         }
-    }
+        Ok(())
+    });
+}
+
+/// JSON as somebody writes it who means harm: what is the same again and again, deep, wide, long or large.
+fn hostile_json() -> impl Strategy<Value = String> {
+    let odd = select(vec![
+        "1e308",
+        "-1e308",
+        "1e309",
+        "1e999999",
+        "5e-324",
+        "1e-999",
+        "-0",
+        "-0.0",
+        "0.1",
+        "9007199254740993",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "9223372036854775808",
+        "18446744073709551615",
+        "18446744073709551616",
+        "18446744073709551616.0",
+        "null",
+        "\"\"",
+        "\"\\u0000\"",
+        "\"\\ud800\"",
+        "\"\\udc00\\ud800\"",
+        "[]",
+        "{}",
+        "{\"\":1}",
+        "{\"a.b\":1}",
+        "{\"0\":1}",
+        "{\"a\":1,\"a\":2}",
+        "nul",
+        "",
+    ]);
+    let around = |open: &'static str, middle: &'static str, close: &'static str| {
+        move |times: usize| format!("{}{middle}{}", open.repeat(times), close.repeat(times))
+    };
+    prop_oneof![
+        6 => odd.prop_map(str::to_owned),
+        1 => (0..300_usize).prop_map(around("[", "1", "]")),
+        1 => (0..300_usize).prop_map(around("{\"a\":", "1", "}")),
+        1 => (0..20_000_usize).prop_map(around("[", "", "")),
+        1 => (0..5_000_usize).prop_map(|times| format!("[{}0]", "0,".repeat(times))),
+        1 => (0..2_000_usize).prop_map(|times| {
+            format!("{{{}}}", (0..times).map(|n| format!("\"k{n}\":{n}")).collect::<Vec<_>>().join(","))
+        }),
+        1 => (1..500_usize).prop_map(|digits| "9".repeat(digits)),
+        1 => (1..500_usize).prop_map(|digits| format!("0.{}1", "0".repeat(digits))),
+        1 => (0..30_000_usize).prop_map(|length| format!("\"{}\"", "x y".repeat(length))),
+    ]
+}
+
+#[test]
+fn whatever_an_event_holds_a_filter_answers_and_its_comparisons_agree() {
+    let cases = (hostile_json(), hostile_json(), hostile_json(), hostile_json(), select(&PATHS[..]), model());
+    fuzz(&cases, |(a, b, c, literal, path, model)| {
+        let text = format!(
+            r#"{{"id":"x","source":"s","type":"a.b","subject":{a},"sequence":{b},"data":{{"a":{a},"b":[{b},{{"c":{c}}}],"c":{{"d":{c}}}}}}}"#
+        );
+        // As it comes over the wire, and without the attributes, where these are none.
+        let plain = text.replacen(&format!(r#""subject":{a},"sequence":{b},"#), "", 1);
+        for text in [text, plain] {
+            let Ok(event) = event::Event::from_json(&Bytes::from(text)) else { continue };
+            let event = Fields::new(&event);
+            if let Ok(filter) = Filter::parse(&model.text()) {
+                filter.matches(&event);
+            }
+            let holds =
+                |sign: &str| Some(Filter::parse(&format!("{path}{sign}{literal}")).ok()?.matches(&event));
+            let Some(all) = SIGNS.iter().map(|sign| holds(sign)).collect::<Option<Vec<bool>>>() else {
+                continue;
+            };
+            let [equal, unequal, less, less_or_equal, greater, greater_or_equal] = all[..] else {
+                unreachable!()
+            };
+            prop_assert!(equal != unequal, "{path} {literal}");
+            prop_assert!(!(less && greater) && !(equal && (less || greater)), "{path} {literal}");
+            prop_assert!(!less || less_or_equal, "{path} {literal}");
+            prop_assert!(!greater || greater_or_equal, "{path} {literal}");
+            // Of two that have an order, one is below, above, or equal.
+            prop_assert_eq!(less_or_equal || greater_or_equal, less || greater || (equal && less_or_equal));
+        }
+        Ok(())
+    });
 }

@@ -80,7 +80,9 @@ struct StatsQuery {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct Stats {
+    #[schema(example = "2026-01-30T09:30:00.000Z")]
     from: String,
+    #[schema(example = "2026-01-31T09:30:00.000Z")]
     to: String,
     /// Minutes in which there was something to send, the oldest first.
     data: Vec<MinuteView>,

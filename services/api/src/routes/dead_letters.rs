@@ -96,6 +96,20 @@ struct DeadLetterView {
 
 /// A dead letter with the message itself.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": "7a9c64d5-4df6-5d8b-8a56-3f4a37a5a1b0", "reason": "exhausted",
+    "detail": "the receiver answered 500 to the last of 8 attempts",
+    "organization": "0190a6f2-4c1e-7b52-9c7d-2f6f1f3f8a10", "category": "recordings",
+    "event_source": "/encoder/3", "event_id": "7c1f8f0e", "event_type": "recordings.completed",
+    "webhook_id": "0190a6f2-4c1e-7b52-9c7d-2f6f1f3f8a12", "delivery_id": "4a063bb3-75dc-5c7c-814c-564f25dcd0e0",
+    "last_attempt": {"number": 8, "started_at": "2026-02-01T13:35:35.000Z", "duration_ms": 12.3, "status": 500,
+        "error": "the receiver answered 500"},
+    "created_at": "2026-02-01T13:35:35.100Z", "redriven_at": null,
+    "event": {"specversion": "1.0", "id": "7c1f8f0e", "source": "/encoder/3", "type": "recordings.completed",
+        "organization": "acme", "data": {"size": 1048576}},
+    "payload_base64": null, "content_type": "application/cloudevents+json", "headers": {},
+    "exchange": "deliveries", "routing_key": "recordings.due.07"
+}))]
 struct DeadLetterWithMessage {
     #[serde(flatten)]
     letter: DeadLetterView,

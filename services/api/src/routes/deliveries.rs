@@ -36,6 +36,18 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 
 /// A delivery with its attempts.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": "4a063bb3-75dc-5c7c-814c-564f25dcd0e0", "webhook_id": "0190a6f2-4c1e-7b52-9c7d-2f6f1f3f8a12",
+    "event_source": "/encoder/3", "event_id": "7c1f8f0e", "state": "retrying", "reason": null,
+    "next_attempt_at": "2026-01-31T09:30:05.000Z", "status": 503, "attempts": [{
+        "delivery_id": "4a063bb3-75dc-5c7c-814c-564f25dcd0e0", "round": "00000000-0000-0000-0000-000000000000",
+        "number": 1, "webhook_id": "0190a6f2-4c1e-7b52-9c7d-2f6f1f3f8a12", "event_source": "/encoder/3",
+        "event_id": "7c1f8f0e", "event_type": "recordings.completed", "started_at": "2026-01-31T09:30:00.000Z",
+        "duration_ms": 12.3, "state": "retrying", "next_attempt_at": "2026-01-31T09:30:05.000Z", "reason": null,
+        "status": 503, "error": "the receiver answered 503", "response_headers": [["content-type", "text/plain"]],
+        "response_body": "busy"
+    }]
+}))]
 struct DeliveryWithAttempts {
     id: Uuid,
     webhook_id: Uuid,

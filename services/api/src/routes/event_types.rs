@@ -32,6 +32,7 @@ struct EventTypes {
     #[schema(value_type = Vec<Object>)]
     data: Vec<EventTypeView>,
     /// Always null: the list is one page.
+    #[schema(example = json!(null))]
     next_cursor: Option<String>,
 }
 

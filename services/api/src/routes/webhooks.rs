@@ -89,6 +89,7 @@ struct MadeWebhook {
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     secret: String,
     /// What the receiver verifies signatures of the scheme `v1a` with.
+    #[schema(example = "whpk_3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=")]
     #[serde(skip_serializing_if = "Option::is_none")]
     public_key: Option<String>,
 }
