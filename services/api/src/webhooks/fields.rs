@@ -347,6 +347,7 @@ mod tests {
             (header("a b"), "headers", "no name for a header"),
             (with(r#""headers":{"X-A":"1","x-a":"2"}"#), "headers", "twice"),
             (with(r#""headers":{"x-a":"1\n2"}"#), "headers", "no header may have"),
+            (with(r#""headers":{"x-a":"***"}"#), "headers", "a hidden value"),
             (with(r#""rate_limit_per_second":0"#), "rate_limit_per_second", "must be 1 to 10000"),
             (with(r#""max_in_flight":0"#), "max_in_flight", "must be 1 to 256"),
             (with(r#""timeout_ms":30001"#), "timeout_ms", "must be 100 to 30000"),

@@ -159,6 +159,10 @@ pub(super) fn read_headers(headers: BTreeMap<String, String>) -> Result<BTreeMap
         if HeaderValue::from_str(value).is_err() {
             return Err(format!("has a value of {name:?} with characters that no header may have"));
         }
+        // What a viewer has read, sent back, would put an end to a token that nobody can read again.
+        if value == super::HIDDEN {
+            return Err(format!("has {name:?} with what stands for a hidden value; give the value itself"));
+        }
         if seen.contains(&parsed) {
             return Err(format!("has {name:?} twice"));
         }
