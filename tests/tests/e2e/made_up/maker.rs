@@ -232,8 +232,8 @@ impl Maker<'_> {
         // A few at a time: what is wrong with one is told before another is looked at.
         let mut names: Vec<&str> = route.query.iter().map(String::as_str).chain(["unknown"]).collect();
         names.shuffle(&mut self.random);
-        let doubtful = self.chance(2);
-        names.sort_by_key(|name| doubtful && *name != "cursor");
+        let cursor_first = self.chance(2);
+        names.sort_by_key(|name| cursor_first && *name != "cursor");
         for (number, name) in names.into_iter().take(self.random.random_range(0..3)).enumerate() {
             let value = if name == "cursor" { self.cursor() } else { self.text() };
             let mark = if number == 0 { b"?" } else { b"&" };
@@ -269,7 +269,8 @@ impl Maker<'_> {
             return if self.chance(4) { b"{".to_vec() } else { Vec::new() };
         };
         // Nothing is to be sent to where the document's examples say.
-        if example.get("url").is_some() {
+        let has_url = example.get("url").is_some();
+        if has_url {
             example["url"] = self.receiver.clone().into();
         }
         let mut body = match self.random.random_range(0..12) {
@@ -280,7 +281,8 @@ impl Maker<'_> {
         };
         match self.random.random_range(0..16) {
             0 => body.truncate(self.random.random_range(0..=body.len())),
-            1 if !body.is_empty() => {
+            // Another digit of its address would be another machine.
+            1 if !body.is_empty() && !has_url => {
                 let at = self.random.random_range(0..body.len());
                 body[at] = self.random.random();
             }
