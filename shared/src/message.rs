@@ -5,6 +5,7 @@
 //! a copied `x-death`, `expiration`, `priority` or `CC` would change how the broker treats it.
 
 pub mod dead;
+pub mod deliveries;
 pub mod delivery;
 pub mod event;
 pub mod redrive;
@@ -15,6 +16,7 @@ use time::OffsetDateTime;
 use crate::delivery::Reason;
 
 pub use dead::DeadMessage;
+pub use deliveries::Deliveries;
 pub use delivery::DeliveryMessage;
 pub use event::EventMessage;
 pub use redrive::Redrive;

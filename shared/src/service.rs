@@ -17,6 +17,11 @@ use crate::health::{self, Component, Health};
 use crate::metrics;
 use crate::shutdown::Shutdown;
 
+/// Messages, requests and their futures come and go by the thousand a second, which costs the system's allocator a fifth of
+/// a sender's time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Exit codes: 1 when the service failed, 2 when its configuration or its arguments cannot be used.
 const BAD_CONFIGURATION: u8 = 2;
 const CONFIGURATION: &str = "

@@ -12,14 +12,14 @@ use std::time::Instant;
 use cuewire::amqp::grants::PUBLISHER_PREFIX;
 use cuewire::amqp::publisher::MAX_UNCONFIRMED;
 use cuewire::amqp::topology::Topology;
-use cuewire::amqp::{Message, Publication, Publisher};
+use cuewire::amqp::{Agreed, Message, Publication, Publisher};
 use cuewire::catalogue::category_label;
 use cuewire::db::events::{EventKey, LoggedEvent};
 use cuewire::db::{Database, DbError, until_it_answers};
 use cuewire::delivery::Reason;
 use cuewire::ids::{Round, WebhookId};
 use cuewire::message::delivery::NewDelivery;
-use cuewire::message::{DeliveryMessage, EventMessage};
+use cuewire::message::{Deliveries, DeliveryMessage, EventMessage};
 use cuewire::shutdown::Shutdown;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use time::OffsetDateTime;
@@ -38,8 +38,8 @@ pub struct FanOut {
     pub directory: Directory,
     /// Where deliveries go.
     pub publisher: Publisher,
-    /// Which publishers may send what.
-    pub topology: Topology,
+    /// Which publishers may send what, and which deliveries go by the same queue.
+    pub topology: Agreed,
     /// What is counted.
     pub metrics: Metrics,
     /// Who has used up its share of the fresh lane.
@@ -105,11 +105,12 @@ impl FanOut {
     }
 
     async fn route(&self, batch: &[Message<EventMessage>]) -> Result<(), Abandoned> {
+        let topology = self.topology.known();
         let organizations = self.finish(self.find_organizations(batch)).await?;
         let mut routed = Vec::with_capacity(batch.len());
         let mut rejected = Vec::new();
         for message in batch {
-            match self.judge(message, &organizations) {
+            match self.judge(message, &organizations, &topology) {
                 Ok(event) => routed.push(event),
                 Err(detail) => rejected.push(message.content.buried(Reason::Rejected, detail)),
             }
@@ -126,8 +127,12 @@ impl FanOut {
         }
         let matched: Vec<Vec<WebhookId>> =
             routed.iter().map(|event| event.index.matches(&event.message.event)).collect();
+        let deliveries = routed.iter().zip(&matched).flat_map(|(event, webhooks)| {
+            let together = Deliveries::together(webhooks, topology.sender_queues);
+            together.into_iter().filter_map(move |webhooks| self.deliveries(event, &webhooks))
+        });
         let log = self.finish(self.log(&routed, &matched));
-        let (logged, ()) = tokio::join!(log, self.publish_all(&routed, &matched, rejected));
+        let (logged, ()) = tokio::join!(log, self.publish_all(deliveries.chain(rejected)));
         drop(claim);
         logged
     }
@@ -159,12 +164,13 @@ impl FanOut {
         &self,
         message: &'a Message<EventMessage>,
         organizations: &HashMap<&str, Found>,
+        topology: &Topology,
     ) -> Result<Routed<'a>, String> {
         let EventMessage { event, exchange, again, .. } = &message.content;
         let name = event.extension("organization").ok_or("the event has no `organization`")?;
         let Found { id: organization, index, schemas } =
             organizations.get(name).ok_or_else(|| format!("there is no organization {name:?}"))?;
-        if let Some(grant) = self.topology.grant_of(exchange) {
+        if let Some(grant) = topology.grant_of(exchange) {
             let category = event.event_type.category();
             if !grant.categories.contains(category) {
                 return Err(format!(
@@ -244,41 +250,35 @@ impl FanOut {
         Claim { under_way: &self.under_way, claimed }
     }
 
-    /// Publishes a delivery for each match, and the dead letters. Each message is made when its turn comes: an
-    /// event that ten thousand webhooks want must not be there ten thousand times.
-    async fn publish_all(
-        &self,
-        routed: &[Routed<'_>],
-        matched: &[Vec<WebhookId>],
-        rejected: Vec<Publication>,
-    ) {
+    /// Publishes these. Each is made when its turn comes: an event that ten thousand webhooks want must not be there
+    /// ten thousand times.
+    async fn publish_all(&self, publications: impl Iterator<Item = Publication>) {
         let mut under_way = FuturesUnordered::new();
-        for (event, webhooks) in routed.iter().zip(matched) {
-            for webhook in webhooks {
-                if under_way.len() == MAX_UNCONFIRMED {
-                    under_way.next().await;
-                }
-                under_way.push(self.publish(self.delivery(event, *webhook)));
+        for publication in publications {
+            if under_way.len() == MAX_UNCONFIRMED {
+                under_way.next().await;
             }
-        }
-        for dead_letter in rejected {
-            under_way.push(self.publish(dead_letter));
+            under_way.push(self.publish(publication));
         }
         while under_way.next().await.is_some() {}
     }
 
-    fn delivery(&self, event: &Routed<'_>, webhook: WebhookId) -> Publication {
-        let new = NewDelivery {
-            organization: event.key.organization,
-            webhook,
-            source: &event.key.source,
-            event_id: &event.key.id,
-            category: event.message.event.event_type.category(),
-            event: event.message.json.clone(),
+    /// The message that takes an event to these webhooks.
+    fn deliveries(&self, event: &Routed<'_>, webhooks: &[WebhookId]) -> Option<Publication> {
+        let lane = self.shares.lane(event.key.organization, webhooks.len(), Instant::now());
+        self.metrics.deliveries.with_label_values(&[lane.as_str()]).inc_by(webhooks.len() as u64);
+        let first = |webhook: &WebhookId| {
+            let new = NewDelivery {
+                organization: event.key.organization,
+                webhook: *webhook,
+                source: &event.key.source,
+                event_id: &event.key.id,
+                category: event.message.event.event_type.category(),
+                event: event.message.json.clone(),
+            };
+            DeliveryMessage::first(new, Round::FIRST, lane, event.taken_at)
         };
-        let lane = self.shares.lane(event.key.organization, Instant::now());
-        self.metrics.deliveries.with_label_values(&[lane.as_str()]).inc();
-        DeliveryMessage::first(new, Round::FIRST, lane, event.taken_at).publication()
+        Deliveries::publication(&webhooks.iter().map(first).collect::<Vec<_>>())
     }
 
     async fn publish(&self, publication: Publication) {

@@ -67,7 +67,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         database: context.database.clone(),
         directory,
         publisher,
-        topology: context.common.topology,
+        topology: context.broker.topology.clone(),
         metrics,
         shares: Shares::new(config.fresh_share_per_second),
         under_way: Mutex::default(),

@@ -37,20 +37,20 @@ impl Shares {
         self.routers.store(routers.max(1), Ordering::Relaxed);
     }
 
-    /// The lane of an organization's next delivery.
-    pub fn lane(&self, organization: OrganizationId, now: Instant) -> Lane {
+    /// The lane of an organization's next deliveries, so many of them together.
+    pub fn lane(&self, organization: OrganizationId, deliveries: usize, now: Instant) -> Lane {
         if self.per_second == 0 {
             return Lane::Fresh;
         }
+        let each = Duration::from_secs(1) * self.routers.load(Ordering::Relaxed) / self.per_second;
         // At most the burst, or nothing would be fresh where there are more routers than deliveries in a second.
-        let each =
-            (Duration::from_secs(1) * self.routers.load(Ordering::Relaxed) / self.per_second).min(BURST);
+        let all = each.saturating_mul(u32::try_from(deliveries).unwrap_or(u32::MAX)).min(BURST);
         let mut used_until = self.used_until.lock().unwrap_or_else(PoisonError::into_inner);
         if used_until.len() >= MAX_ORGANIZATIONS {
             used_until.retain(|_, until| *until > now);
         }
         let until = used_until.entry(organization).or_insert(now);
-        let next = (*until).max(now) + each;
+        let next = (*until).max(now) + all;
         if next > now + BURST {
             return Lane::Bulk;
         }
@@ -67,7 +67,7 @@ mod tests {
     fn fresh(shares: &Shares, deliveries: u32, seconds: u64) -> usize {
         let (organization, start) = (OrganizationId::new(), Instant::now());
         let at = |n: u32| start + Duration::from_secs(seconds) * n / deliveries;
-        (0..deliveries).filter(|n| shares.lane(organization, at(*n)) == Lane::Fresh).count()
+        (0..deliveries).filter(|n| shares.lane(organization, 1, at(*n)) == Lane::Fresh).count()
     }
 
     #[test]
@@ -83,12 +83,20 @@ mod tests {
     }
 
     #[test]
+    fn deliveries_that_go_together_use_as_much_of_the_share_as_they_are() {
+        let (shares, organization, now) = (Shares::new(100), OrganizationId::new(), Instant::now());
+        let lanes: Vec<Lane> = (0..3).map(|_| shares.lane(organization, 40, now)).collect();
+        assert_eq!(lanes, [Lane::Fresh, Lane::Fresh, Lane::Bulk]);
+        assert_eq!(shares.lane(OrganizationId::new(), 1_000, now), Lane::Fresh, "more than a share at once");
+    }
+
+    #[test]
     fn one_organizations_flood_leaves_anothers_share_alone() {
         let (shares, now) = (Shares::new(500), Instant::now());
         let (flooding, other) = (OrganizationId::new(), OrganizationId::new());
         for _ in 0..2_000 {
-            shares.lane(flooding, now);
+            shares.lane(flooding, 1, now);
         }
-        assert_eq!((shares.lane(flooding, now), shares.lane(other, now)), (Lane::Bulk, Lane::Fresh));
+        assert_eq!((shares.lane(flooding, 1, now), shares.lane(other, 1, now)), (Lane::Bulk, Lane::Fresh));
     }
 }

@@ -34,7 +34,6 @@ const AGENT: &str = concat!("Cuewire/", env!("CARGO_PKG_VERSION"));
 #[derive(Debug, Clone)]
 pub struct Receivers {
     client: Client,
-    guard: Arc<Guard>,
 }
 
 /// A name leads only to addresses where deliveries may not go. Which they are is for the operator's log: the
@@ -48,30 +47,29 @@ struct Forbidden {
 
 impl Receivers {
     /// A client that goes where `guard` permits.
-    pub fn new(guard: Guard) -> anyhow::Result<Self> {
+    pub fn new(guard: Arc<Guard>) -> anyhow::Result<Self> {
         Self::asking(SystemNames, guard)
     }
 
     /// A client that asks `names` for addresses.
-    fn asking(names: impl Resolve + 'static, guard: Guard) -> anyhow::Result<Self> {
+    fn asking(names: impl Resolve + 'static, guard: Arc<Guard>) -> anyhow::Result<Self> {
         // An error means that a provider is installed already, and one is as good as another.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let guard = Arc::new(guard);
         let client = Client::builder()
-            .dns_resolver(Arc::new(GuardedNames { names, guard: Arc::clone(&guard) }))
+            .dns_resolver(Arc::new(GuardedNames { names, guard }))
             .redirect(redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .build()?;
-        Ok(Self { client, guard })
+        Ok(Self { client })
     }
 
     /// Sends a request, and reads the answer.
     pub async fn post(&self, target: &Target, request: formats::Request) -> Outcome {
-        let url = match self.guard.check_url(&target.webhook.url) {
-            Ok(url) => url,
+        let url = match &target.url {
+            Ok(url) => url.clone(),
             Err(reason) => {
                 return Outcome::Failed { kind: Failure::Blocked, error: format!("the URL {reason}") };
             }
@@ -229,7 +227,7 @@ mod tests {
         let (_, private) = receiver((PRIVATE, port)).await;
         let answers = [vec![PUBLIC], vec![PRIVATE], vec![PRIVATE, PUBLIC], vec![PRIVATE]];
         let guard = Guard::read("127.0.0.2/32").unwrap();
-        let receivers = Receivers::asking(Rebinding(Mutex::new(answers.into())), guard).unwrap();
+        let receivers = Receivers::asking(Rebinding(Mutex::new(answers.into())), Arc::new(guard)).unwrap();
         let url = format!("http://hooks.example:{port}/");
         for permitted in [true, false, true, false] {
             let sent = receivers.client.post(&url).send().await;

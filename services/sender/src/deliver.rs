@@ -1,4 +1,4 @@
-//! Delivering: the way of one message through a sender.
+//! Delivering: the way of one delivery through a sender.
 //!
 //! early? → whose webhook? → done before? → the gate → request → verdict → record → next step → acknowledge.
 //! The record is written before the step that follows from it, and the step is with the broker before the
@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cuewire::amqp::Publisher;
 use cuewire::amqp::consumer::Settlement;
-use cuewire::amqp::{Message, Publisher};
 use cuewire::db::attempts::RecordedAttempt;
 use cuewire::db::{Database, until_it_answers};
 use cuewire::delivery::{Attempt, Reason, State};
@@ -86,14 +86,14 @@ impl Pass {
     }
 }
 
-/// Where a delivery came from, and what settles its message.
+/// Where deliveries came from, and what settles their message.
 #[derive(Debug)]
 pub(crate) struct Origin {
     /// Whether it was delivered before.
     pub(crate) redelivered: bool,
     /// Which of the consumer's sources.
     pub(crate) source: usize,
-    settlement: Settlement,
+    pub(crate) settlement: Settlement,
 }
 
 /// The work on a message ends without settling it: the broker delivers it again.
@@ -107,11 +107,8 @@ impl From<Ended> for Abandoned {
 }
 
 impl Sender {
-    /// Delivers one message, and acknowledges it when whatever follows is with the broker.
-    pub async fn deliver(self: Arc<Self>, message: Message<DeliveryMessage>) {
-        let (redelivered, source) = (message.redelivered, message.source);
-        let (delivery, settlement) = message.into_parts();
-        let origin = Origin { redelivered, source, settlement };
+    /// Delivers one delivery: whatever follows is with the broker when this returns.
+    pub(crate) async fn deliver(&self, delivery: DeliveryMessage, origin: &Origin) -> Result<(), Abandoned> {
         let span = tracing::info_span!(
             "delivery",
             id = %delivery.delivery,
@@ -120,15 +117,14 @@ impl Sender {
             number = delivery.number,
         );
         let work = async {
-            let step = self.work(delivery, &origin).await?;
-            self.take(step, &origin).await
+            let step = self.work(delivery, origin).await?;
+            self.take(step, origin).await
         };
-        if work.instrument(span).await.is_ok() {
-            origin.settlement.ack();
-        }
+        work.instrument(span).await
     }
 
     async fn work(&self, delivery: DeliveryMessage, origin: &Origin) -> Result<Step, Abandoned> {
+        let comes_again = origin.redelivered || delivery.may_be_on_record;
         if let Some(at) = delivery.not_before
             && let Early::Until(at) = self.hold(at, origin).await?
         {
@@ -142,10 +138,10 @@ impl Sender {
             tracing::info!("a test call that nobody waits for any more is dropped");
             return Ok(Step::Done);
         }
-        if (origin.redelivered || !delivery.comes_straight_from_the_router())
+        if (comes_again || !delivery.comes_straight_from_the_router())
             && let Some(recorded) = self.until_told(origin, self.log.look_up(delivery.key())).await??
         {
-            return Ok(self.after_a_copy(delivery, origin.redelivered, &target, &recorded).await);
+            return Ok(self.after_a_copy(delivery, comes_again, &target, &recorded).await);
         }
         if let Some(reason) = reason_to_bury(&delivery, &target) {
             return Ok(self.bury(&delivery, reason, describe(reason).to_owned(), None));
@@ -159,7 +155,7 @@ impl Sender {
             Err(detail) => return Ok(self.bury(&delivery, Reason::Poison, detail, None)),
         };
         let sent = pass.ended(&attempt);
-        let conclude = self.conclude(delivery, origin.redelivered, &target, attempt, sent);
+        let conclude = self.conclude(delivery, comes_again, &target, attempt, sent);
         self.shutdown.finish(conclude).await.ok_or(Abandoned)?
     }
 
@@ -215,18 +211,18 @@ impl Sender {
     async fn conclude(
         &self,
         delivery: DeliveryMessage,
-        redelivered: bool,
+        comes_again: bool,
         target: &Target,
         attempt: Attempt,
         sent: Sent,
     ) -> Result<Step, Abandoned> {
         match self.log.record(attempt.clone()).await? {
             Ok(Recorded::New) => {}
-            // The owner of the record takes the step. If it died before, this one was redelivered.
+            // The owner of the record takes the step. If it died before, this one comes again.
             Ok(Recorded::Before) => {
                 let recorded = self.log.look_up(delivery.key()).await?;
                 let Some(recorded) = recorded else { return Ok(Step::Done) };
-                return Ok(self.after_a_copy(delivery, redelivered, target, &recorded).await);
+                return Ok(self.after_a_copy(delivery, comes_again, target, &recorded).await);
             }
             Err(error) => {
                 let detail = format!("its attempt could not be recorded: {error}");
@@ -252,13 +248,13 @@ impl Sender {
     async fn after_a_copy(
         &self,
         delivery: DeliveryMessage,
-        redelivered: bool,
+        comes_again: bool,
         target: &Target,
         recorded: &RecordedAttempt,
     ) -> Step {
-        let action = if redelivered { "continued" } else { "left" };
+        let action = if comes_again { "continued" } else { "left" };
         self.metrics.copies.with_label_values(&[action]).inc();
-        if !redelivered || delivery.reply.is_some() {
+        if !comes_again || delivery.reply.is_some() {
             // That copy lives, and takes the step itself.
             return Step::Done;
         }
@@ -335,7 +331,10 @@ impl Sender {
 }
 
 /// Publishes what follows from a message, unless the broker delivers it again to another, who does so.
-async fn unless_lost(settlement: &Settlement, publish: impl Future<Output = ()>) -> Result<(), Abandoned> {
+pub(crate) async fn unless_lost(
+    settlement: &Settlement,
+    publish: impl Future<Output = ()>,
+) -> Result<(), Abandoned> {
     tokio::select! {
         biased;
         () = settlement.lost() => Err(Abandoned),

@@ -16,6 +16,7 @@ pub mod metrics;
 mod parkings;
 pub mod targets;
 mod test_call;
+mod together;
 mod waiting;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use cuewire::amqp::peers;
 use cuewire::amqp::topology::{FIRST_SENDER_QUEUE, Topology};
 use cuewire::amqp::{Consumer, Publisher, Source};
 use cuewire::db::changes::Watched;
-use cuewire::message::DeliveryMessage;
+use cuewire::message::Deliveries;
 use cuewire::service::Context;
 use tokio::task::JoinSet;
 
@@ -48,7 +49,9 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         return Ok(());
     }
     let metrics = Metrics::new(&context.registry);
-    let targets = Targets::new(context.database.clone(), context.common.vault.clone(), metrics.clone());
+    let guard = Arc::new(config.guard);
+    let vault = context.common.vault.clone();
+    let targets = Targets::new(context.database.clone(), vault, Arc::clone(&guard), metrics.clone());
     let changes = context.database.watch_changes(Watched::BreakersToo, context.shutdown.clone());
     context.shutdown.spawn_vital("watch over webhooks", targets.clone().follow(changes));
     // What is in flight is recorded and published after the signal to stop.
@@ -57,7 +60,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         Publisher::start(context.broker.clone(), context.health.component("publisher"), finishing.clone());
     let gate = Gate::new(metrics.clone());
     let rooms = (Arc::clone(&gate), config.prefetch);
-    let mut deliveries: Consumer<DeliveryMessage> = Consumer::start(
+    let mut deliveries: Consumer<Deliveries> = Consumer::start(
         context.broker.clone(),
         move |topology| sources(topology, &rooms.0, rooms.1),
         publisher.clone(),
@@ -74,7 +77,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         publisher,
         targets,
         gate,
-        receivers: Receivers::new(config.guard)?,
+        receivers: Receivers::new(guard)?,
         log: AttemptLog::start(context.database.clone(), metrics.clone(), &finishing),
         parkings,
         metrics,
@@ -82,7 +85,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     });
     let mut tasks = JoinSet::new();
     while let Some(message) = deliveries.next().await {
-        tasks.spawn(Arc::clone(&sender).deliver(message));
+        tasks.spawn(Arc::clone(&sender).deliver_all(message));
         while tasks.try_join_next().is_some() {}
     }
     // One that panicked has returned its message; the others finish.

@@ -11,11 +11,13 @@ use cuewire::db::changes::{Change, Changes};
 use cuewire::db::webhooks::{self, SealedSecret};
 use cuewire::db::{Database, DbError};
 use cuewire::formats::Owner;
+use cuewire::guard::Guard;
 use cuewire::ids::WebhookId;
 use cuewire::retry::Schedule;
 use cuewire::signature::Secret;
 use cuewire::vault::Vault;
 use cuewire::webhook::Webhook;
+use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use time::OffsetDateTime;
 
@@ -34,6 +36,8 @@ const MAX_TARGETS: usize = 50_000;
 pub struct Target {
     /// As it is configured.
     pub webhook: Webhook,
+    /// Its URL, as the guard judges its text; the error is a sentence to be read after the word URL.
+    pub url: Result<Url, String>,
     /// Whose it is, as deliveries name it.
     pub owner: Owner,
     /// The retry schedule in force.
@@ -50,7 +54,7 @@ pub struct Target {
 }
 
 impl Target {
-    fn new(read: webhooks::Target, vault: &Vault) -> Self {
+    fn new(read: webhooks::Target, vault: &Vault, guard: &Guard) -> Self {
         let webhooks::Target { webhook, owner, secrets: sealed } = read;
         let header = |(name, value): (&String, &String)| {
             let mut value = value.parse::<HeaderValue>().ok()?;
@@ -72,6 +76,7 @@ impl Target {
             }
         };
         Self {
+            url: guard.check_url(&webhook.url),
             schedule: webhook.schedule(),
             headers: headers.iter().filter_map(header).collect(),
             secrets: sealed.iter().filter_map(open).collect(),
@@ -128,6 +133,7 @@ fn is_due(last: &AtomicI64, every_s: i64) -> bool {
 pub struct Targets {
     database: Database,
     vault: Vault,
+    guard: Arc<Guard>,
     cached: Arc<Mutex<Cached>>,
     metrics: Metrics,
 }
@@ -142,8 +148,8 @@ struct Cached {
 impl Targets {
     /// An empty cache.
     #[must_use]
-    pub fn new(database: Database, vault: Vault, metrics: Metrics) -> Self {
-        Self { database, vault, cached: Arc::default(), metrics }
+    pub fn new(database: Database, vault: Vault, guard: Arc<Guard>, metrics: Metrics) -> Self {
+        Self { database, vault, guard, cached: Arc::default(), metrics }
     }
 
     /// The webhook, or none if it does not exist.
@@ -156,7 +162,7 @@ impl Targets {
             cached.changes
         };
         let Some(read) = self.database.target(webhook).await? else { return Ok(None) };
-        let target = Arc::new(Target::new(read, &self.vault));
+        let target = Arc::new(Target::new(read, &self.vault, &self.guard));
         let mut cached = self.cached();
         if cached.changes == changes {
             if cached.targets.len() == MAX_TARGETS {

@@ -1,6 +1,7 @@
 //! Acknowledging: messages are settled in any order, and told to the broker in as few frames as that allows.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
@@ -19,6 +20,9 @@ pub(super) enum Settled {
 
 /// Settlements told in one go.
 const AT_A_TIME: usize = 512;
+/// How long a settlement waits for others. Each frame is a command to the queue, written to its log; of messages that are
+/// done within a few milliseconds most follow on each other, and one frame tells of all of them.
+const TOGETHER_WITHIN: Duration = Duration::from_millis(5);
 
 /// Tells the broker until every message of the session is settled and no more can come. While the service
 /// stops, what goes back waits until the consumer is `cancelled`, or the broker would send it here again.
@@ -31,6 +35,10 @@ pub(super) async fn run(
     let mut frontier = Frontier::default();
     let mut waiting = Vec::with_capacity(AT_A_TIME);
     while settled.recv_many(&mut waiting, AT_A_TIME).await > 0 {
+        tokio::time::sleep(TOGETHER_WITHIN).await;
+        while let Ok(another) = settled.try_recv() {
+            waiting.push(another);
+        }
         for (tag, multiple) in frontier.acks(&waiting) {
             let options = BasicAckOptions { multiple };
             if let Err(error) = channel.basic_ack(tag, options).await {

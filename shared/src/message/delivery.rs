@@ -8,8 +8,7 @@ use lapin::types::ShortString;
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{CLOUDEVENTS_JSON, DeadMessage, HeadersIn, HeadersOut, first_word};
-use crate::amqp::consumer::Content;
+use super::{CLOUDEVENTS_JSON, HeadersIn, HeadersOut, first_word};
 use crate::amqp::publisher::ReplyTo;
 use crate::amqp::topology::{DELIVERIES, Lane, SHARDS, delivery_key, retry_exchange};
 use crate::amqp::{Publication, Received};
@@ -25,6 +24,7 @@ const DUE: &str = "cuewire-due";
 const DEADLINE_AT: &str = "cuewire-deadline";
 const NOT_BEFORE: &str = "cuewire-not-before";
 const HAS_PLACE: &str = "cuewire-has-place";
+const MAY_BE_ON_RECORD: &str = "cuewire-may-be-on-record";
 
 /// A delivery to be attempted.
 #[derive(Debug, Clone)]
@@ -48,6 +48,9 @@ pub struct DeliveryMessage {
     pub not_before: Option<OffsetDateTime>,
     /// Whether it comes back then to a place that its webhook's rate limit gave it.
     pub has_place: bool,
+    /// Whether this attempt may have been made before its message was published, by whoever published it and makes it no
+    /// more: as with a message that the broker delivers again.
+    pub may_be_on_record: bool,
     /// The event's category.
     pub category: String,
     /// The lane it came by.
@@ -89,6 +92,7 @@ impl DeliveryMessage {
             deadline: now + DEADLINE,
             not_before: None,
             has_place: false,
+            may_be_on_record: false,
             category: new.category.to_owned(),
             lane,
             reply: None,
@@ -127,6 +131,7 @@ impl DeliveryMessage {
     pub fn parked(mut self, at: OffsetDateTime) -> Self {
         self.not_before = Some(at);
         self.has_place = false;
+        self.may_be_on_record = false;
         self.lane = Lane::Due;
         self
     }
@@ -135,6 +140,12 @@ impl DeliveryMessage {
     #[must_use]
     pub fn at_its_place(self, at: OffsetDateTime) -> Self {
         Self { has_place: true, ..self.parked(at) }
+    }
+
+    /// The same attempt, left by a sender that may have begun with it.
+    #[must_use]
+    pub fn left(self) -> Self {
+        Self { may_be_on_record: true, ..self }
     }
 
     /// The message for its lane.
@@ -165,6 +176,9 @@ impl DeliveryMessage {
         if self.has_place {
             headers = headers.text(HAS_PLACE, "true");
         }
+        if self.may_be_on_record {
+            headers = headers.text(MAY_BE_ON_RECORD, "true");
+        }
         Publication {
             exchange,
             routing_key: delivery_key(&self.category, self.lane, shard_of(self.webhook)),
@@ -177,14 +191,8 @@ impl DeliveryMessage {
     }
 }
 
-impl Content for DeliveryMessage {
-    fn decode(received: &Received) -> Result<Self, Box<Publication>> {
-        Self::read(received).map_err(|detail| Box::new(DeadMessage::poison(received, detail).publication()))
-    }
-}
-
 impl DeliveryMessage {
-    /// Reads a message of `deliveries`; the error is a sentence.
+    /// Reads a message of `deliveries`, of which this is the first delivery; the error is a sentence.
     pub(super) fn read(received: &Received) -> Result<Self, String> {
         let headers = HeadersIn::of(received);
         let properties = &received.properties;
@@ -209,6 +217,7 @@ impl DeliveryMessage {
             deadline: headers.time(DEADLINE_AT)?,
             not_before: headers.optional_time(NOT_BEFORE)?,
             has_place: headers.optional_text(HAS_PLACE)? == Some("true"),
+            may_be_on_record: headers.optional_text(MAY_BE_ON_RECORD)? == Some("true"),
             category: first_word(&received.routing_key).to_owned(),
             lane: lane_of(&received.routing_key).ok_or("the routing key names no lane")?,
             reply,

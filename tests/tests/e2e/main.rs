@@ -14,6 +14,7 @@ mod connections;
 mod dead_letters;
 mod documentation;
 mod duplicates;
+mod fan_out;
 mod filters;
 mod formats;
 mod given_up;

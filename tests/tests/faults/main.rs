@@ -12,3 +12,4 @@ mod load;
 mod servers;
 mod starting;
 mod stopping;
+mod together;

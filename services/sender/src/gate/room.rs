@@ -84,9 +84,10 @@ impl Room {
     }
 
     /// Whether one delivery more may wait of a webhook that takes up `mine`, of an organization that takes up
-    /// `ours`. Who has the queue for itself may take all of it, others at most half.
+    /// `ours`. Who has the queue for itself may take all of it, others at most half of it: or of all that are here, which
+    /// are more where one message holds several.
     pub(super) fn has_place_for(&self, mine: Places, ours: Places) -> bool {
-        let half = self.size.div_ceil(2);
+        let half = self.size.max(self.places.taken()).div_ceil(2);
         let may_have = |part: Places| self.places == part || part.taken() < half;
         may_have(mine) && may_have(ours)
     }
@@ -208,6 +209,16 @@ mod tests {
         assert!(room.has_place_for(small, small));
         let half = Places { waiting: 16, in_flight: 16 };
         assert!(!room.has_place_for(half, half));
+    }
+
+    #[test]
+    fn webhooks_that_share_their_messages_do_not_keep_each_other_out() {
+        let mut room = room(Lane::Fresh, 64);
+        // Five in each of the messages that the queue lets in.
+        let (mine, ours) = (Places { waiting: 60, in_flight: 4 }, Places { waiting: 300, in_flight: 20 });
+        room.places = Places { waiting: 301, in_flight: 20 };
+        assert!(room.has_place_for(mine, mine), "one of five");
+        assert!(!room.has_place_for(mine, ours), "of an organization beside another");
     }
 
     #[test]

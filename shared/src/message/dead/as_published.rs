@@ -7,11 +7,11 @@ use time::OffsetDateTime;
 use super::identity::Died;
 use super::{DeadDelivery, DeadMessage};
 use crate::amqp::Received;
-use crate::amqp::topology::{DEAD, DELIVERIES};
+use crate::amqp::topology::{DEAD, DELIVERIES, EVENTS};
 use crate::delivery::Reason;
 use crate::ids::DeadLetterId;
 use crate::message::redrive::REDRIVEN;
-use crate::message::{CLOUDEVENTS_JSON, DeliveryMessage, HeadersIn, event};
+use crate::message::{CLOUDEVENTS_JSON, Deliveries, DeliveryMessage, HeadersIn, event};
 
 impl DeadMessage {
     /// A message that a queue gave up: it is still as it was published.
@@ -50,7 +50,9 @@ impl DeadMessage {
     /// Finds out what a message is that is still as it was published: a delivery or an event. Whether it is
     /// one that can be sent again.
     fn understand(&mut self, as_published: &Received) -> bool {
-        if as_published.exchange == DELIVERIES {
+        if as_published.exchange == DELIVERIES && Deliveries::are_several(as_published) {
+            self.understand_deliveries(as_published)
+        } else if as_published.exchange == DELIVERIES {
             self.understand_delivery(as_published)
         } else {
             self.understand_event(as_published)
@@ -64,6 +66,13 @@ impl DeadMessage {
         self.delivery = Some(DeadDelivery { delivery, organization, webhook, round, last_attempt: None });
         // Nobody waits for a test call any more.
         reply.is_none()
+    }
+
+    /// Several deliveries are one dead letter: their event, which is fanned out again when it is redriven.
+    fn understand_deliveries(&mut self, as_published: &Received) -> bool {
+        let is_event = self.understand_event(as_published);
+        EVENTS.clone_into(&mut self.first.0);
+        is_event
     }
 
     fn understand_event(&mut self, as_published: &Received) -> bool {
@@ -127,7 +136,7 @@ mod tests {
 
     use super::*;
     use crate::amqp::consumer::Content;
-    use crate::amqp::topology::{EVENTS, Lane, REAPER_DEAD, REAPER_UNROUTED};
+    use crate::amqp::topology::{Lane, REAPER_DEAD, REAPER_UNROUTED};
     use crate::amqp::{Publication, Received};
     use crate::ids::{OrganizationId, Round, WebhookId};
     use crate::message::delivery::NewDelivery;
@@ -258,6 +267,21 @@ mod tests {
         assert_ne!(round, Round::FIRST);
         assert_ne!(dead.id, DeadLetterId::of(message.delivery, Round::FIRST, message.deadline));
         assert!(!dead.redrive_unasked, "{}", dead.detail);
+    }
+
+    #[test]
+    fn several_deliveries_given_up_by_their_queue_are_their_event_which_is_routed_again() {
+        let publication = Deliveries::publication(&[delivery(), delivery()]).unwrap();
+        let key = publication.routing_key.clone();
+        let deaths = vec![death("delivery_limit", "sender.fresh.0.v1", DELIVERIES, &key)];
+        let dead = decode(&arrived(REAPER_DEAD, publication.clone(), deaths));
+        assert!(dead.delivery.is_none() && dead.redrive_unasked);
+        assert_eq!((dead.first, dead.category.as_str()), ((EVENTS.to_owned(), key), "recordings"));
+        let unrouted = decode(&arrived(REAPER_UNROUTED, publication, vec![]));
+        assert!(unrouted.delivery.is_none());
+        let again = redrive(unrouted).publication(NOW);
+        assert_eq!(again.exchange, EVENTS);
+        assert!(EventMessage::decode(&arrived("router.events.v1", again, vec![])).unwrap().again);
     }
 
     #[test]

@@ -14,9 +14,9 @@ use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use prometheus::Registry;
 
-use crate::receiver::Receiver;
+use crate::receiver::{Manner, Receiver};
 use crate::stack::Stack;
-use crate::{Load, Row, path};
+use crate::{Load, Row, load};
 
 const QUEUES: [&str; 2] = ["bench.first", "bench.second"];
 /// As many as a sender has, and a publisher.
@@ -36,7 +36,7 @@ pub(crate) async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Vec<Row
 }
 
 async fn post_straight(events: usize) -> anyhow::Result<f64> {
-    let receiver = Receiver::start().await?;
+    let receiver = Receiver::start([Manner::Quick]).await?;
     let client = reqwest::Client::new();
     let started = Instant::now();
     let mut in_flight = FuturesUnordered::new();
@@ -44,11 +44,11 @@ async fn post_straight(events: usize) -> anyhow::Result<f64> {
         if in_flight.len() == REQUESTS_IN_FLIGHT {
             in_flight.next().await;
         }
-        let body = path::event("straight", "none", number);
-        in_flight.push(client.post(&receiver.url).body(body).send());
+        let body = load::event("straight", "none", number);
+        in_flight.push(client.post(receiver.url(0)).body(body).send());
     }
     while in_flight.next().await.is_some() {}
-    receiver.wait(events, 1, Duration::from_secs(5)).await;
+    receiver.wait(0..1, events, Duration::from_secs(5)).await;
     Ok(events as f64 / started.elapsed().as_secs_f64())
 }
 
@@ -116,7 +116,7 @@ async fn two_hops(stack: &Stack, events: usize) -> anyhow::Result<f64> {
             if unconfirmed.len() == UNCONFIRMED {
                 unconfirmed.next().await;
             }
-            let body = path::event("hops", "none", number);
+            let body = load::event("hops", "none", number);
             let publication = publication(QUEUES[0], body.into());
             let publisher = publisher.clone();
             unconfirmed.push(async move { publisher.publish_until_confirmed(&publication).await });

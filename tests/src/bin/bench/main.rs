@@ -6,14 +6,18 @@
 //! that nothing is missing.
 
 mod cost;
+mod fair;
+mod load;
 mod machine;
 mod matching;
 mod path;
 mod receiver;
 mod stack;
+mod waiting;
 
 use std::time::Duration;
 
+use fair::Lasting;
 use stack::Stack;
 
 /// How much load, for how long.
@@ -27,22 +31,60 @@ struct Load {
     latency_for: Duration,
     /// The largest number of webhooks in the index.
     max_webhooks: usize,
+    /// How long the scenarios of fairness last.
+    fair: Lasting,
 }
 
-const FULL: Load =
-    Load { events: 30_000, runs: 3, latency_for: Duration::from_secs(20), max_webhooks: 1_000_000 };
-const QUICK: Load = Load { events: 3_000, runs: 1, latency_for: Duration::from_secs(3), max_webhooks: 1_000 };
+const FULL: Load = Load {
+    events: 30_000,
+    runs: 3,
+    latency_for: Duration::from_secs(20),
+    max_webhooks: 1_000_000,
+    fair: Lasting {
+        neighbours: Duration::from_secs(120),
+        flood: Duration::from_secs(60),
+        limit: Duration::from_secs(60),
+        waiting: Duration::from_secs(20),
+        outage: Duration::from_secs(60),
+    },
+};
+const QUICK: Load = Load {
+    events: 3_000,
+    runs: 1,
+    latency_for: Duration::from_secs(3),
+    max_webhooks: 1_000,
+    fair: Lasting {
+        neighbours: Duration::from_secs(5),
+        flood: Duration::from_secs(3),
+        limit: Duration::from_secs(10),
+        waiting: Duration::from_secs(2),
+        outage: Duration::from_secs(3),
+    },
+};
+
+/// What can be measured alone: `make bench` with its name does so.
+const SECTIONS: [&str; 3] = ["path", "fair", "matching"];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let load = if std::env::args().any(|argument| argument == "quick") { QUICK } else { FULL };
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let load = if arguments.iter().any(|argument| argument == "quick") { QUICK } else { FULL };
+    let named = |section: &str| arguments.iter().any(|argument| argument == section);
+    let all = !SECTIONS.iter().any(|section| named(section));
     let stack = Stack::from_environment()?;
     let mut rows = Vec::new();
-    rows.extend(machine::measure(&stack, load).await?);
-    rows.extend(path::measure(&stack, load, &rows).await?);
-    rows.extend(matching::measure(load.max_webhooks));
+    if all || named("path") {
+        rows.extend(machine::measure(&stack, load).await?);
+        rows.extend(path::measure(&stack, load, &rows[1].clone()).await?);
+    }
+    if all || named("fair") {
+        rows.extend(fair::measure(&stack, load.fair).await?);
+    }
+    if all || named("matching") {
+        rows.extend(matching::measure(load.max_webhooks));
+    }
     println!("\n| measured | median | all runs |\n|---|---|---|");
     for Row { name, unit, values, note } in &rows {
         let all: Vec<String> = values.iter().map(|value| format!("{value:.3}")).collect();

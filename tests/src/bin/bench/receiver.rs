@@ -1,7 +1,10 @@
-//! A receiver that does as little as one can: it takes a request, notes the event's id and the time, answers 200.
+//! A receiver that does as little as one can: it takes a request, notes the event's number and the time, and answers as
+//! its hook is told to.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,19 +15,75 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// What has arrived: by event, when each request came.
-#[derive(Debug, Clone, Default)]
+/// How often it is looked whether everything has arrived.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// How a hook answers.
+#[derive(Debug, Clone)]
+pub(crate) enum Manner {
+    /// 200, at once.
+    Quick,
+    /// 200, after this long.
+    Slow(Duration),
+    /// 500, at once.
+    Failing,
+    /// Never.
+    Silent,
+    /// 503 while it is down, 200 while it is not.
+    Switched(Arc<AtomicBool>),
+}
+
+/// One URL of the receiver, which one webhook has.
+#[derive(Debug)]
+struct Hook {
+    manner: Manner,
+    book: Mutex<Book>,
+}
+
+/// What has come to a hook.
+#[derive(Debug, Default)]
+struct Book {
+    /// Of every request.
+    requests: Vec<Instant>,
+    /// Of those that were answered with 200, by event.
+    arrived: HashMap<usize, Vec<Instant>>,
+}
+
+/// The receiver. Clones share it.
+#[derive(Debug, Clone)]
 pub(crate) struct Receiver {
-    arrived: Arc<Mutex<HashMap<usize, Vec<Instant>>>>,
-    pub(crate) url: String,
+    hooks: Arc<Vec<Hook>>,
+    address: SocketAddr,
+}
+
+/// What is wrong with what arrived.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Reconciled {
+    pub(crate) missing: usize,
+    pub(crate) duplicates: usize,
+}
+
+impl Reconciled {
+    /// As a note to a figure.
+    pub(crate) fn note(self) -> String {
+        format!("; {} missing, {} duplicates", self.missing, self.duplicates)
+    }
+}
+
+impl std::ops::AddAssign for Reconciled {
+    fn add_assign(&mut self, other: Self) {
+        self.missing += other.missing;
+        self.duplicates += other.duplicates;
+    }
 }
 
 impl Receiver {
-    /// Listens on a free port.
-    pub(crate) async fn start() -> anyhow::Result<Self> {
+    /// Listens on a free port, with a hook for each of these manners.
+    pub(crate) async fn start(manners: impl IntoIterator<Item = Manner>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}/", listener.local_addr()?);
-        let receiver = Self { arrived: Arc::default(), url };
+        let hook = |manner| Hook { manner, book: Mutex::default() };
+        let hooks = Arc::new(manners.into_iter().map(hook).collect());
+        let receiver = Self { hooks, address: listener.local_addr()? };
         let shared = receiver.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -41,41 +100,116 @@ impl Receiver {
         Ok(receiver)
     }
 
-    async fn take(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-        let body =
-            request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        if let Some(event) = event_of(&body) {
-            let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
-            arrived.entry(event).or_default().push(Instant::now());
-        }
-        Ok(Response::new(Full::new(Bytes::from_static(b"ok"))))
+    /// A hook's URL.
+    pub(crate) fn url(&self, hook: usize) -> String {
+        format!("http://{}/{hook}", self.address)
     }
 
-    /// Waits until `events` have arrived, `copies` of each, or nothing has for `patience`.
-    pub(crate) async fn wait(&self, events: usize, copies: usize, patience: Duration) {
+    /// All URLs, in the order of the hooks.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        (0..self.hooks.len()).map(|hook| self.url(hook)).collect()
+    }
+
+    async fn take(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let at = Instant::now();
+        let number = request.uri().path().trim_start_matches('/').parse().unwrap_or(usize::MAX);
+        let body =
+            request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let Some(hook) = self.hooks.get(number) else { return Ok(answer(404)) };
+        let status = match &hook.manner {
+            Manner::Quick => 200,
+            Manner::Slow(wait) => {
+                tokio::time::sleep(*wait).await;
+                200
+            }
+            Manner::Failing => 500,
+            Manner::Silent => std::future::pending().await,
+            Manner::Switched(down) if down.load(Ordering::Relaxed) => 503,
+            Manner::Switched(_) => 200,
+        };
+        let mut book = hook.book();
+        book.requests.push(at);
+        if status == 200
+            && let Some(event) = event_of(&body)
+        {
+            book.arrived.entry(event).or_default().push(at);
+        }
+        Ok(answer(status))
+    }
+
+    /// Waits until `events` have arrived at each of these hooks, or nothing has for `patience`.
+    pub(crate) async fn wait(&self, hooks: std::ops::Range<usize>, events: usize, patience: Duration) {
+        let all = events * hooks.len();
         let mut progress = (0, Instant::now());
         loop {
             let arrived: usize =
-                self.with(|arrived| arrived.values().map(|times| times.len().min(copies)).sum());
-            if arrived >= events * copies || progress.1.elapsed() > patience {
+                self.hooks[hooks.clone()].iter().map(|hook| hook.book().arrived.len().min(events)).sum();
+            if arrived >= all || progress.1.elapsed() > patience {
                 return;
             }
             if arrived > progress.0 {
                 progress = (arrived, Instant::now());
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Looks at what has arrived.
-    pub(crate) fn with<T>(&self, look: impl FnOnce(&HashMap<usize, Vec<Instant>>) -> T) -> T {
-        look(&self.arrived.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What is missing of the events below `events` at these hooks, and what came more than once.
+    pub(crate) fn reconcile(&self, hooks: std::ops::Range<usize>, events: usize) -> Reconciled {
+        let mut reconciled = Reconciled::default();
+        for hook in &self.hooks[hooks] {
+            let book = hook.book();
+            for event in 0..events {
+                match book.arrived.get(&event).map_or(0, Vec::len) {
+                    0 => reconciled.missing += 1,
+                    copies => reconciled.duplicates += copies - 1,
+                }
+            }
+        }
+        reconciled
     }
 
-    /// Forgets what has arrived.
-    pub(crate) fn clear(&self) {
-        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// How long each event took to these hooks, in milliseconds, by when it was published.
+    pub(crate) fn latencies_ms(&self, hooks: std::ops::Range<usize>, published: &[Instant]) -> Vec<f64> {
+        let mut latencies = Vec::new();
+        for hook in &self.hooks[hooks] {
+            let book = hook.book();
+            let took = |(event, at): (usize, &Instant)| Some(*book.arrived.get(&event)?.first()? - *at);
+            latencies
+                .extend(published.iter().enumerate().filter_map(took).map(|took| took.as_secs_f64() * 1e3));
+        }
+        latencies
     }
+
+    /// When the last of what has arrived at these hooks did.
+    pub(crate) fn last(&self, hooks: std::ops::Range<usize>) -> Option<Instant> {
+        let last = |hook: &Hook| hook.book().arrived.values().flatten().max().copied();
+        self.hooks[hooks].iter().filter_map(last).max()
+    }
+
+    /// When each request came to a hook, whatever it was answered.
+    pub(crate) fn requests(&self, hook: usize) -> Vec<Instant> {
+        self.hooks[hook].book().requests.clone()
+    }
+
+    /// Forgets what has come.
+    pub(crate) fn clear(&self) {
+        for hook in &*self.hooks {
+            *hook.book() = Book::default();
+        }
+    }
+}
+
+impl Hook {
+    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn answer(status: u16) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(b"ok")));
+    *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
+    response
 }
 
 /// The number in `"id":"bench-<run>-<number>"`.

@@ -1,17 +1,30 @@
 //! The running stack, and what a benchmark makes on it.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::Context;
+use cuewire::amqp::Broker;
+use cuewire::amqp::topology::{Topology, retry_exchange};
+use cuewire::retry::TIERS;
+use lapin::options::QueuePurgeOptions;
 use serde_json::{Value, json};
+use tokio::process::{Child, Command};
 
 use crate::cost::Processes;
+
+/// Senders count each other every ten seconds.
+const PEERS_ARE_COUNTED: Duration = Duration::from_secs(12);
 
 /// Where the stack is.
 #[derive(Debug, Clone)]
 pub(crate) struct Stack {
     pub(crate) amqp_url: String,
+    pub(crate) database_url: String,
     pub(crate) processes: Processes,
+    env_file: PathBuf,
     api_url: String,
     operator_key: String,
     http: reqwest::Client,
@@ -33,6 +46,7 @@ impl Stack {
         };
         Ok(Self {
             amqp_url: get("AMQP_URL")?,
+            database_url: get("DATABASE_URL")?,
             processes: Processes(
                 variables
                     .iter()
@@ -44,6 +58,7 @@ impl Stack {
             api_url: get("API_URL")?,
             operator_key: get("OPERATOR_KEY")?,
             http: reqwest::Client::new(),
+            env_file: file.clone().into(),
         })
     }
 
@@ -58,6 +73,49 @@ impl Stack {
         Ok(Organization { stack: self.clone(), id, key })
     }
 
+    /// A new organization with a webhook for each of these URLs, which takes everything.
+    pub(crate) async fn organization_with(&self, urls: &[String]) -> anyhow::Result<Organization> {
+        let organization = self.organization("bench").await?;
+        for url in urls {
+            organization.webhook(json!({ "url": url, "max_in_flight": 64 })).await?;
+        }
+        Ok(organization)
+    }
+
+    /// Empties the delayed queues: what a benchmark has left there would come back into the next one.
+    pub(crate) async fn clear_delayed_queues(&self) -> anyhow::Result<()> {
+        let broker = Broker::new(self.amqp_url.clone(), Topology::default(), "bench");
+        let connection = broker.connect("clearing").await?;
+        let channel = connection.create_channel().await?;
+        for tier in TIERS {
+            let queue = format!("{}.v1", retry_exchange(tier));
+            channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await?;
+        }
+        connection.close(200, "done".into()).await?;
+        Ok(())
+    }
+
+    /// One more sender, of the build that this program is of.
+    #[allow(clippy::disallowed_methods, reason = "a program of its own, without the services' configuration")]
+    pub(crate) async fn start_sender(&self) -> anyhow::Result<SecondSender> {
+        let program = std::env::current_exe()?.with_file_name("sender");
+        let keys = std::fs::read_to_string(self.env_file.with_file_name("keys"))?;
+        let secrets_key = keys.lines().find_map(|line| line.strip_prefix("SECRETS_KEY="));
+        let process = Command::new(&program)
+            .env("AMQP_URL", &self.amqp_url)
+            .env("DATABASE_URL", &self.database_url)
+            .env("CUEWIRE_SECRETS_KEY", secrets_key.context("the stack's file of keys has no SECRETS_KEY")?)
+            .env("CUEWIRE_ALLOWED_NETWORKS", "127.0.0.0/8")
+            .env("CUEWIRE_HEALTH_LISTEN", "127.0.0.1:0")
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("{} does not start", program.display()))?;
+        // Until each has counted the other.
+        tokio::time::sleep(PEERS_ARE_COUNTED).await;
+        Ok(SecondSender(process))
+    }
+
     async fn post(&self, path: &str, key: &str, body: Value) -> anyhow::Result<Value> {
         let request = self.http.post(format!("{}{path}", self.api_url)).bearer_auth(key);
         let response =
@@ -66,6 +124,19 @@ impl Stack {
         let text = response.text().await?;
         anyhow::ensure!(status.is_success(), "POST {path} answered {status}: {text}");
         Ok(serde_json::from_str(&text)?)
+    }
+}
+
+/// A sender beside the stack's own.
+#[derive(Debug)]
+pub(crate) struct SecondSender(Child);
+
+impl SecondSender {
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        let pid = self.0.id().context("it has ended by itself")?;
+        Command::new("kill").arg(pid.to_string()).status().await?;
+        self.0.wait().await?;
+        Ok(())
     }
 }
 
@@ -78,10 +149,16 @@ pub(crate) struct Organization {
 }
 
 impl Organization {
-    /// A webhook that takes everything.
-    pub(crate) async fn webhook(&self, url: &str) -> anyhow::Result<()> {
-        let webhook = json!({ "url": url, "max_in_flight": 64 });
+    pub(crate) async fn webhook(&self, webhook: Value) -> anyhow::Result<()> {
         self.stack.post("/v1/webhooks", &self.key, webhook).await?;
+        Ok(())
+    }
+
+    /// Deletes it with its webhooks: nothing more is sent to them.
+    pub(crate) async fn delete(self) -> anyhow::Result<()> {
+        let Stack { http, api_url, operator_key, .. } = &self.stack;
+        let url = format!("{api_url}/v1/organizations/{}", self.id);
+        http.delete(url).bearer_auth(operator_key).send().await?.error_for_status()?;
         Ok(())
     }
 }

@@ -1,0 +1,237 @@
+//! Fairness: what one bad receiver, a flood, an outage, a rate limit or a hundred thousand waiting retries does to
+//! everybody else. Every event is reconciled by its id.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::load::{PATIENCE, Rate, Upstream};
+use crate::receiver::{Manner, Receiver};
+use crate::stack::Stack;
+use crate::waiting::Waiting;
+use crate::{Row, path, percentile};
+
+/// The load of those that are not to notice anything.
+const OTHERS_PER_SECOND: u32 = 20;
+const HEALTHY: usize = 20;
+/// Of each kind.
+const BAD: usize = 5;
+const SLOW: Duration = Duration::from_secs(10);
+/// A receiver that was down gets what it missed when its next probe is due, two minutes after one that failed.
+const AFTER_AN_OUTAGE: Duration = Duration::from_secs(240);
+const WAITING: usize = 100_000;
+
+/// How long the scenarios last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lasting {
+    pub(crate) neighbours: Duration,
+    pub(crate) outage: Duration,
+    pub(crate) flood: Duration,
+    pub(crate) limit: Duration,
+    pub(crate) waiting: Duration,
+}
+
+pub(crate) async fn measure(stack: &Stack, lasting: Lasting) -> anyhow::Result<Vec<Row>> {
+    let upstream = Upstream::start(&stack.amqp_url);
+    let fair = Fair { stack, upstream };
+    let mut rows = fair.neighbours(lasting.neighbours).await?;
+    rows.extend(fair.flood(lasting.flood).await?);
+    rows.extend(fair.limit(lasting.limit).await?);
+    rows.extend(fair.waiting(lasting.waiting).await?);
+    rows.extend(fair.outage(lasting.outage).await?);
+    fair.upstream.stop();
+    Ok(rows)
+}
+
+struct Fair<'a> {
+    stack: &'a Stack,
+    upstream: Upstream,
+}
+
+/// How long deliveries took, of a part of the webhooks.
+fn latency_rows(what: &str, latencies_ms: &[f64], note: &str) -> [Row; 2] {
+    let row = |name, share| {
+        Row::new(format!("{what}: {name}"), "ms", vec![percentile(latencies_ms, share)]).note(note)
+    };
+    [row("p50", 0.5), row("p99", 0.99)]
+}
+
+impl Fair<'_> {
+    /// Healthy webhooks alone, and beside others of the same organization and the same events that never answer, that
+    /// answer late, and that fail at once.
+    async fn neighbours(&self, lasting: Duration) -> anyhow::Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        let mut p99 = Vec::new();
+        for bad in [0, BAD] {
+            let manners = [
+                vec![Manner::Quick; HEALTHY],
+                vec![Manner::Silent; bad],
+                vec![Manner::Slow(SLOW); bad],
+                vec![Manner::Failing; bad],
+            ];
+            let receiver = Receiver::start(manners.concat()).await?;
+            let organization = self.stack.organization_with(&receiver.urls()).await?;
+            self.upstream.warm_up(&organization, &receiver, 0..HEALTHY).await;
+            let rate = Rate { per_second: OTHERS_PER_SECOND, lasting };
+            let published = self.upstream.publish_steadily(&organization.id, rate).await;
+            receiver.wait(0..HEALTHY, published.len(), PATIENCE).await;
+            let latencies = receiver.latencies_ms(0..HEALTHY, &published);
+            p99.push(percentile(&latencies, 0.99));
+            let what = format!("{HEALTHY} healthy webhooks beside {} bad ones", 3 * bad);
+            rows.extend(latency_rows(
+                &what,
+                &latencies,
+                &receiver.reconcile(0..HEALTHY, published.len()).note(),
+            ));
+            organization.delete().await?;
+            self.stack.clear_delayed_queues().await?;
+        }
+        rows.push(Row::new("their p99 beside the bad ones, of that without", "times", vec![p99[1] / p99[0]]));
+        Ok(rows)
+    }
+
+    /// One organization floods its own webhook while another publishes a little to its own.
+    async fn flood(&self, lasting: Duration) -> anyhow::Result<Vec<Row>> {
+        let receiver = Receiver::start(vec![Manner::Quick; 2]).await?;
+        let flooding = self.stack.organization_with(&[receiver.url(0)]).await?;
+        let other = self.stack.organization_with(&[receiver.url(1)]).await?;
+        self.upstream.warm_up(&flooding, &receiver, 0..1).await;
+        self.upstream.warm_up(&other, &receiver, 1..2).await;
+        let flood = Rate { per_second: 3_000, lasting };
+        let trickle = Rate { per_second: OTHERS_PER_SECOND, lasting };
+        // By an upstream each, as organizations have.
+        let second = Upstream::start(&self.stack.amqp_url);
+        let (flooded, trickled) = tokio::join!(
+            self.upstream.publish_steadily(&flooding.id, flood),
+            second.publish_steadily(&other.id, trickle)
+        );
+        let ended = Instant::now();
+        receiver.wait(0..1, flooded.len(), PATIENCE).await;
+        receiver.wait(1..2, trickled.len(), PATIENCE).await;
+        second.stop();
+        let latencies = receiver.latencies_ms(1..2, &trickled);
+        let note = receiver.reconcile(1..2, trickled.len()).note();
+        let mut rows =
+            latency_rows("a small organization beside a flood of 3,000 events a second", &latencies, &note)
+                .to_vec();
+        let behind =
+            receiver.last(0..1).map_or(f64::NAN, |last| last.saturating_duration_since(ended).as_secs_f64());
+        let note = receiver.reconcile(0..1, flooded.len()).note();
+        rows.push(Row::new("the flood has all arrived, after its end", "s", vec![behind]).note(note));
+        flooding.delete().await?;
+        other.delete().await?;
+        Ok(rows)
+    }
+
+    /// A webhook whose limit is 10 a second gets half as many again, from two senders.
+    async fn limit(&self, lasting: Duration) -> anyhow::Result<Vec<Row>> {
+        const LIMIT: u32 = 10;
+        let second_sender = self.stack.start_sender().await?;
+        let receiver = Receiver::start([Manner::Quick]).await?;
+        let organization = self.stack.organization("bench").await?;
+        organization.webhook(json!({ "url": receiver.url(0), "rate_limit_per_second": LIMIT })).await?;
+        let rate = Rate { per_second: LIMIT * 3 / 2, lasting };
+        let published = self.upstream.publish_steadily(&organization.id, rate).await;
+        receiver.wait(0..1, published.len(), PATIENCE).await;
+        let requests = receiver.requests(0);
+        // The first seconds are the bucket's, and the webhook's own becoming known.
+        let by_second = by_second(&requests);
+        let whole = &by_second[by_second.len().min(5)..by_second.len().saturating_sub(1)];
+        let rates: Vec<f64> =
+            whole.chunks(10).map(|ten| ten.iter().sum::<f64>() / ten.len() as f64).collect();
+        let range =
+            |pick: fn(f64, f64) -> f64, of: &[f64]| of.iter().copied().reduce(pick).unwrap_or(f64::NAN);
+        let note = format!(
+            " (in ten seconds from {:.1} to {:.1} a second); {}",
+            range(f64::min, &rates),
+            range(f64::max, &rates),
+            receiver.reconcile(0..1, published.len()).note()
+        );
+        let mean = whole.iter().sum::<f64>() / whole.len() as f64;
+        organization.delete().await?;
+        second_sender.stop().await?;
+        Ok(vec![Row::new("a limit of 10 a second, two senders", "deliveries/s", vec![mean]).note(note)])
+    }
+
+    /// Deliveries that wait in the delayed queues cost the broker nothing, and delay nobody.
+    async fn waiting(&self, lasting: Duration) -> anyhow::Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for waiting in [0, WAITING] {
+            let waiting = Waiting::of(self.stack, &self.upstream, waiting).await?;
+            let before = self.stack.processes.spent()?;
+            tokio::time::sleep(lasting).await;
+            let spent = self.stack.processes.spent()?.since(&before, |name| name == "RABBITMQ");
+            let cpu = 100.0 * spent / lasting.as_secs_f64();
+            let what = format!("{} deliveries wait", waiting.deliveries);
+            rows.push(Row::new(format!("{what}: the broker's CPU meanwhile"), "% of a core", vec![cpu]));
+            let latencies = path::latencies_ms(self.stack, &self.upstream, lasting).await?;
+            rows.extend(latency_rows(&format!("{what}: publish to receipt"), &latencies, ""));
+            waiting.end().await?;
+        }
+        Ok(rows)
+    }
+
+    /// A receiver of 500 events a second is down for a while and comes back, beside another organization's.
+    async fn outage(&self, lasting: Duration) -> anyhow::Result<Vec<Row>> {
+        let down = Arc::new(AtomicBool::new(false));
+        let receiver = Receiver::start([Manner::Switched(Arc::clone(&down)), Manner::Quick]).await?;
+        let hit = self.stack.organization_with(&[receiver.url(0)]).await?;
+        let other = self.stack.organization_with(&[receiver.url(1)]).await?;
+        self.upstream.warm_up(&hit, &receiver, 0..1).await;
+        self.upstream.warm_up(&other, &receiver, 1..2).await;
+        // Well for a sixth of the time, then down for as long as that, then well again.
+        let whole = lasting * 8 / 6;
+        let second = Upstream::start(&self.stack.amqp_url);
+        let switch = async {
+            tokio::time::sleep(lasting / 6).await;
+            down.store(true, Ordering::Relaxed);
+            let from = Instant::now();
+            tokio::time::sleep(lasting).await;
+            down.store(false, Ordering::Relaxed);
+            (from, Instant::now())
+        };
+        let (sent, trickled, (from, until)) = tokio::join!(
+            self.upstream.publish_steadily(&hit.id, Rate { per_second: 500, lasting: whole }),
+            second.publish_steadily(&other.id, Rate { per_second: OTHERS_PER_SECOND, lasting: whole }),
+            switch
+        );
+        receiver.wait(1..2, trickled.len(), PATIENCE).await;
+        let latencies = receiver.latencies_ms(1..2, &trickled);
+        let note = receiver.reconcile(1..2, trickled.len()).note();
+        let mut rows = latency_rows("another organization during an outage", &latencies, &note).to_vec();
+        receiver.wait(0..1, sent.len(), AFTER_AN_OUTAGE).await;
+        second.stop();
+        let requests = receiver.requests(0);
+        let during = requests.iter().filter(|at| (from..until).contains(*at)).count();
+        rows.push(Row::new(
+            "requests to a receiver while it is down",
+            "requests/s",
+            vec![during as f64 / lasting.as_secs_f64()],
+        ));
+        let after: Vec<Instant> = requests.iter().copied().filter(|at| *at >= until).collect();
+        let most = by_second(&after).into_iter().fold(0.0, f64::max);
+        rows.push(Row::new("and in the busiest second after it is back", "requests/s", vec![most]));
+        let last = receiver.last(0..1).map_or(f64::NAN, |last| (last - until).as_secs_f64());
+        let note = receiver.reconcile(0..1, sent.len()).note();
+        rows.push(Row::new("everything has arrived, after it is back", "s", vec![last]).note(note));
+        hit.delete().await?;
+        other.delete().await?;
+        Ok(rows)
+    }
+}
+
+/// How many there were in each second from the first on.
+fn by_second(times: &[Instant]) -> Vec<f64> {
+    let Some(first) = times.iter().min() else { return Vec::new() };
+    let mut seconds = Vec::new();
+    for at in times {
+        let second = (*at - *first).as_secs() as usize;
+        if seconds.len() <= second {
+            seconds.resize(second + 1, 0.0);
+        }
+        seconds[second] += 1.0;
+    }
+    seconds
+}

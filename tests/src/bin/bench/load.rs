@@ -1,0 +1,133 @@
+//! Loads: events of an organization, published to RabbitMQ as fast as confirms allow, or at a steady rate.
+
+use std::time::{Duration, Instant};
+
+use cuewire::amqp::topology::{EVENTS, Topology};
+use cuewire::amqp::{Broker, Publication, Publisher};
+use cuewire::health::Health;
+use cuewire::message::CLOUDEVENTS_JSON;
+use cuewire::shutdown::Shutdown;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use lapin::types::FieldTable;
+use prometheus::Registry;
+use uuid::Uuid;
+
+use crate::receiver::Receiver;
+use crate::stack::Organization;
+
+/// A publisher's unconfirmed events.
+const UNCONFIRMED: usize = 500;
+const EVENT_BYTES: usize = 1_024;
+/// Nothing arriving for so long means that nothing will.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The timers' own grain: a rate of more than one event in it is published by several at once.
+const TICK: Duration = Duration::from_millis(1);
+
+/// An upstream that publishes to RabbitMQ.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) publisher: Publisher,
+    shutdown: Shutdown,
+}
+
+/// So many events a second, for a while.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rate {
+    pub(crate) per_second: u32,
+    pub(crate) lasting: Duration,
+}
+
+impl Upstream {
+    pub(crate) fn start(amqp_url: &str) -> Self {
+        let broker = Broker::new(amqp_url.to_owned(), Topology::default(), "bench");
+        let (health, shutdown) = (Health::new(&Registry::new()), Shutdown::new());
+        let publisher = Publisher::start(broker, health.component("publisher"), shutdown.clone());
+        Self { publisher, shutdown }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.shutdown.stop();
+    }
+
+    /// Publishes the events 0 to `events` as fast as confirms allow.
+    pub(crate) async fn publish_all(&self, organization: &str, events: usize) {
+        let run = new_run();
+        let mut unconfirmed = FuturesUnordered::new();
+        for number in 0..events {
+            if unconfirmed.len() == UNCONFIRMED {
+                unconfirmed.next().await;
+            }
+            unconfirmed.push(self.publish(&run, organization, number));
+        }
+        while unconfirmed.next().await.is_some() {}
+    }
+
+    /// Publishes at a steady rate, and answers when each event was published.
+    pub(crate) async fn publish_steadily(&self, organization: &str, rate: Rate) -> Vec<Instant> {
+        let run = new_run();
+        let events = (rate.lasting.as_secs_f64() * f64::from(rate.per_second)) as usize;
+        let every = Duration::from_secs(1) / rate.per_second;
+        let started = Instant::now();
+        let mut published = Vec::with_capacity(events);
+        let mut ticks = tokio::time::interval(every.max(TICK));
+        let mut unconfirmed = FuturesUnordered::new();
+        while published.len() < events {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    let due = (started.elapsed().as_secs_f64() / every.as_secs_f64()) as usize + 1;
+                    while published.len() < due.min(events) {
+                        unconfirmed.push(self.publish(&run, organization, published.len()));
+                        published.push(Instant::now());
+                    }
+                }
+                Some(()) = unconfirmed.next(), if !unconfirmed.is_empty() => {}
+            }
+        }
+        while unconfirmed.next().await.is_some() {}
+        published
+    }
+
+    async fn publish(&self, run: &str, organization: &str, number: usize) {
+        let publication = Publication {
+            exchange: EVENTS.to_owned(),
+            routing_key: "feeds.started".to_owned(),
+            message_id: number.to_string(),
+            content_type: CLOUDEVENTS_JSON.to_owned(),
+            headers: FieldTable::default(),
+            reply: None,
+            body: event(run, organization, number).into(),
+        };
+        self.publisher.publish_until_confirmed(&publication).await;
+    }
+
+    /// Until the organization's webhooks, the receiver's hooks, are known everywhere, and connections are open.
+    pub(crate) async fn warm_up(
+        &self,
+        organization: &Organization,
+        receiver: &Receiver,
+        hooks: std::ops::Range<usize>,
+    ) {
+        loop {
+            self.publish_all(&organization.id, 100).await;
+            receiver.wait(hooks.clone(), 100, Duration::from_secs(2)).await;
+            let is_complete = receiver.reconcile(hooks.clone(), 100).missing == 0;
+            receiver.clear();
+            if is_complete {
+                return;
+            }
+        }
+    }
+}
+
+fn new_run() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
+/// An event of 1 KiB.
+pub(crate) fn event(run: &str, organization: &str, number: usize) -> String {
+    let head = format!(
+        r#"{{"id":"bench-{run}-{number}","specversion":"1.0","source":"/bench","type":"feeds.started","time":"2026-01-31T09:30:00Z","organization":"{organization}","data":{{"feedId":"369e4a86-f937-4254-bd9f-99dc484d2bd6","padding":""#
+    );
+    let padding = "x".repeat(EVENT_BYTES.saturating_sub(head.len() + 3));
+    format!("{head}{padding}\"}}}}")
+}
