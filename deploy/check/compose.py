@@ -36,6 +36,8 @@ def each_service_is_built_of_its_stage_and_told_variables_that_exist():
             yield f"{service}: is built of {entry['build']}"
         if entry["image"] != f"cuewire/{service}:${{CUEWIRE_VERSION:-{version()}}}":
             yield f"{service}: its image is {entry['image']}"
+        if entry["pull_policy"] != "build":
+            yield f"{service}: may be somebody else's image of the same name"
         if [each["path"] for each in entry["env_file"]] != [".env.example", ".env"]:
             yield f"{service}: does not read .env.example and what deploy/.env changes of it"
         for name in entry["environment"]:

@@ -10,6 +10,9 @@ import tempfile
 from .tree import HEALTH_PORTS, ROOT, SERVICES, check, text, version
 
 
+LABELS = {"title", "description", "licenses", "version", "revision"}
+
+
 def stages():
     """Each stage's name, what it is from, and its instructions."""
     joined = re.sub(r"\\\n", " ", re.sub(r"^\s*#.*\n", "", text("deploy/Dockerfile"), flags=re.M))
@@ -47,6 +50,9 @@ def each_service_has_an_image_that_runs_it_without_root():
         users = [rest for instruction, rest in inherited + own if instruction == "USER"]
         if not users or not re.fullmatch(r"[1-9]\d*:[1-9]\d*", users[-1]):
             yield f"{service}: runs as {users[-1:]}, and must as a number that is not root's"
+        asked = [rest.partition("CMD ")[2] for instruction, rest in own if instruction == "HEALTHCHECK"]
+        if [json.loads(command) for command in asked] != [[f"/usr/local/bin/{service}", "ready"]]:
+            yield f"{service}: its health is asked by {asked}"
         exposed = " ".join(rest for instruction, rest in own if instruction == "EXPOSE").split()
         if str(HEALTH_PORTS[service]) not in exposed:
             yield f"{service}: the port of its health is not exposed"
@@ -62,6 +68,11 @@ def images_are_pinned_and_say_what_they_are():
     wanted = re.search(r'^rust-version = "(.+)"$', text("Cargo.toml"), re.M)[1]
     if rust != wanted:
         yield f"it builds with Rust {rust}, and Cargo.toml says {wanted}"
+    for service in SERVICES:
+        labels = " ".join(rest for of in ("runtime", service) for instruction, rest in found[of][1] if instruction == "LABEL")
+        known = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]+)"', labels))
+        if set(known) != LABELS or known["title"] != f"Cuewire {service}":
+            yield f"{service}: its labels are {known}"
     if arguments["VERSION"] != version():
         yield f"the images say version {arguments['VERSION']}, and Cargo.toml {version()}"
 
@@ -90,7 +101,7 @@ def context(directory):
 
 @check
 def the_context_has_all_that_is_built():
-    """Cargo reads the workspace of the context, as it would in the image, without its network."""
+    """Cargo reads the workspace of the context, as it would in the image."""
     found, _ = stages()
     build = dict(reversed(found["build"][1]))["RUN"]
     wanted = set(re.findall(r"--bin (\S+)", build))
@@ -104,7 +115,7 @@ def the_context_has_all_that_is_built():
             if not (directory / source).exists():
                 yield f"{source} is copied, and .dockerignore leaves it out"
         metadata = subprocess.run(
-            ["cargo", "metadata", "--locked", "--offline", "--format-version", "1"],
+            ["cargo", "metadata", "--locked", "--format-version", "1"],
             cwd=directory, capture_output=True, text=True,
         )  # fmt: skip
         if metadata.returncode:

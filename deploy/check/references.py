@@ -84,10 +84,11 @@ def keys_named(pod):
                 if reference:
                     yield kind, reference["name"], reference["key"]
     for volume in pod.get("volumes", []):
-        for field, kind, of in (("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")):
-            if field in volume:
-                for item in volume[field].get("items", [{"key": None}]):
-                    yield kind, volume[field][of], item["key"]
+        for source in (volume, *volume.get("projected", {}).get("sources", [])):
+            for field, kind, of in (("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")):
+                if field in source:
+                    for item in source[field].get("items", [{"key": None}]):
+                        yield kind, source[field][of], item["key"]
 
 
 @check
@@ -176,23 +177,6 @@ def policies_name_pods_and_ports_that_are_there():
                 # The command line of a broker's nodes has no name and no container's port.
                 if asked and port not in known and port not in range(35672, 35683):
                     yield f"{name}: nobody there has the port {port}"
-
-
-@check
-def services_reach_their_servers_and_only_senders_the_world():
-    """By the policies that are about a pod, and the labels of the server's pods."""
-    for name, overlay, labels, pod in each_pod():
-        if labels.get("app.kubernetes.io/part-of") != "cuewire":
-            continue
-        about = [m for _, m, of in each_manifest("NetworkPolicy") if of == overlay and selects(m["spec"]["podSelector"], labels)]
-        outside = any("ipBlock" in to for policy in about for rule in policy["spec"].get("egress", []) for to in rule["to"])
-        if outside != (labels["app.kubernetes.io/name"] == "sender"):
-            yield f"{name}: {'may' if outside else 'may not'} talk to the world"
-        for role in ("broker", "database"):
-            reached = [selector for policy in about for way, selectors, _ in peers(policy) if way == "egress"
-                       for selector in selectors if selects(selector, {"cuewire-server": role})]  # fmt: skip
-            if not reached:
-                yield f"{name}: may not talk to the {role}"
 
 
 def autoscaled(overlay):

@@ -15,10 +15,11 @@ import yaml
 from .tree import DEPLOY, check, document, each_manifest, text
 
 RULES = "deploy/prometheus/rules.yml"
+RULES_OF_THE_OPERATOR = "kubernetes/overlays/production/alerts.yaml"
 README = "deploy/README.md"
 DASHBOARDS = ("overview", "senders", "rabbitmq", "postgres")
 RULE_HEAD = """\
-# The rules of rules.yml for the Prometheus operator, made by `deploy/local/deployment --write`.
+# The rules of deploy/prometheus/rules.yml for the Prometheus operator, made by `deploy/local/deployment --write`.
 """
 
 
@@ -34,7 +35,7 @@ def prometheus_rule():
 
 
 def write():
-    (DEPLOY / "prometheus" / "prometheus-rule.yaml").write_text(prometheus_rule())
+    (DEPLOY / RULES_OF_THE_OPERATOR).write_text(prometheus_rule())
     subprocess.run([sys.executable, DEPLOY / "grafana" / "generate.py"], check=True)
 
 
@@ -79,8 +80,8 @@ def each_alert_says_what_is_wrong_and_leads_to_what_to_do():
 
 @check
 def what_is_generated_is_up_to_date():
-    if (DEPLOY / "prometheus" / "prometheus-rule.yaml").read_text() != prometheus_rule():
-        yield "prometheus/prometheus-rule.yaml is not rules.yml: run deploy/local/deployment --write"
+    if (DEPLOY / RULES_OF_THE_OPERATOR).read_text() != prometheus_rule():
+        yield f"{RULES_OF_THE_OPERATOR} is not rules.yml: run deploy/local/deployment --write"
     with tempfile.TemporaryDirectory() as directory:
         subprocess.run([sys.executable, DEPLOY / "grafana" / "generate.py", directory], check=True)
         for name in DASHBOARDS:
