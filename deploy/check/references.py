@@ -3,7 +3,7 @@
 import base64
 import re
 
-from .tree import OVERLAYS, check, each_manifest, each_pod, rendered, text
+from .tree import DEPLOY, OVERLAYS, check, document, each_manifest, each_pod, rendered, text
 
 # What the operators make of a manifest: by its kind, secrets (with their keys) and services (with their ports).
 SECRETS_OF = {
@@ -247,6 +247,28 @@ def hosts_in_urls_are_services_with_that_port():
                     yield f"{overlay}: {manifest['kind']} {manifest['metadata']['name']}: nobody is at {host}:{port}"
     if seen < 8:
         yield f"only {seen} URLs were looked at"
+
+
+@check
+def prometheus_and_grafana_of_dev_find_whom_they_ask():
+    """They are told the same as in compose, where names are those of services too."""
+    (source,) = document("deploy/grafana/provisioning/datasources/prometheus.yaml")["datasources"]
+    asked = [source["url"].removeprefix("http://").split(":")]
+    for job in document("deploy/prometheus/prometheus.yml")["scrape_configs"]:
+        asked += [(name, each["port"]) for each in job.get("dns_sd_configs", []) for name in each["names"]]
+        asked += [target.split(":") for each in job.get("static_configs", []) for target in each["targets"]]
+    for name, port in asked:
+        if int(port) not in services("dev").get(name, (None, {}))[1].values():
+            yield f"nobody is at {name}:{port}"
+    (pod,) = (pod for name, _, _, pod in each_pod("dev") if name.endswith("Deployment grafana"))
+    mounted = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    (provider,) = document("deploy/grafana/provisioning/dashboards/cuewire.yaml")["providers"]
+    wanted = {provider["options"]["path"], "/etc/grafana/provisioning/datasources", "/etc/grafana/provisioning/dashboards"}
+    if not wanted <= mounted:
+        yield f"Grafana lacks {sorted(wanted - mounted)}"
+    files = {file for kind, of, _ in keys_named(pod) for file in configured("dev", kind)[of] if file.endswith(".json")}
+    if files != {path.name for path in (DEPLOY / "grafana" / "dashboards").iterdir()}:
+        yield f"Grafana has the dashboards {sorted(files)}"
 
 
 def as_text(manifest):

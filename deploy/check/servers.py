@@ -5,14 +5,31 @@ import subprocess
 import tempfile
 import pathlib
 
-from .tree import DEPLOY, broker_names, check, each_manifest, our_service, text
+from .tree import DEPLOY, broker_names, check, document, each_manifest, each_pod, our_service, text
 
 # Of the disk's limit the volume decides; it has a reason of its own in each place.
 OF_THE_PLACE = {"disk_free_limit.absolute"}
 # Set by CloudNativePG itself, or what Postgres does anyway.
 NOT_FOR_THE_OPERATOR = {"listen_addresses", "fsync", "full_page_writes", "log_line_prefix"}
+# For several servers on one machine, without anybody who replicates; what stands there is the same as here otherwise.
+OF_THE_PRIVATE_SERVER = {"shared_buffers", "max_wal_size", "wal_level", "max_wal_senders", "unix_socket_directories", "log_line_prefix"}
+# What a machine of the tests is too small for, or has no use of.
+NOT_FOR_THE_PRIVATE_SERVER = {
+    "listen_addresses", "effective_cache_size", "work_mem", "maintenance_work_mem", "checkpoint_completion_target",
+    "random_page_cost", "autovacuum_vacuum_insert_scale_factor", "tcp_keepalives_idle", "tcp_keepalives_interval",
+    "tcp_keepalives_count", "idle_in_transaction_session_timeout",
+}  # fmt: skip
 # The operator's, the exporter's, the job's, and somebody's who looks.
 FOR_OPERATORS = 20
+
+
+# Where the images look, by server and path: which file it is.
+IN_CONTAINERS = {
+    ("rabbitmq", "/etc/rabbitmq/conf.d/20-cuewire.conf"): "rabbitmq.conf",
+    ("rabbitmq", "/etc/rabbitmq/advanced.config"): "advanced.config",
+    ("rabbitmq", "/etc/rabbitmq/enabled_plugins"): "enabled_plugins",
+    ("postgres", "/etc/postgresql/postgresql.conf"): "postgresql.conf",
+}
 
 
 def settings(configuration):
@@ -49,6 +66,70 @@ def the_clusters_of_postgres_have_the_settings_that_are_shipped():
     for _, manifest, _ in each_manifest("Cluster"):
         own = manifest["spec"]["postgresql"]["parameters"]
         yield from differences({k: v for k, v in shipped.items() if k not in NOT_FOR_THE_OPERATOR}, own)
+
+
+@check
+def the_private_servers_of_the_tests_have_them_too():
+    """Postgres' file is their own; RabbitMQ's are read as they are shipped."""
+    shipped = {k: v for k, v in settings(text("deploy/postgres/postgresql.conf")).items() if k not in NOT_FOR_THE_PRIVATE_SERVER}
+    own = settings(text("deploy/local/postgresql.conf"))
+    for key in sorted({*shipped, *own} - OF_THE_PRIVATE_SERVER):
+        if shipped.get(key) != own.get(key):
+            yield f"{key} is {shipped.get(key)} in deploy/postgres, and {own.get(key)} in deploy/local"
+    for file in ("rabbitmq.conf", "advanced.config"):
+        if f'"$ROOT/deploy/rabbitmq/{file}"' not in text("deploy/local/servers"):
+            yield f"deploy/local/servers does not read deploy/rabbitmq/{file}"
+
+
+@check
+def the_overlay_dev_mounts_them_where_the_images_look():
+    mounted = {}
+    for name, _, _, pod in each_pod("dev"):
+        for mount in pod["containers"][0].get("volumeMounts", []):
+            mounted[name.split()[-1], mount["mountPath"]] = mount.get("subPath")
+    for place, file in IN_CONTAINERS.items():
+        server, path = place
+        found = mounted.get(place) or (mounted.get((server, str(pathlib.PurePath(path).parent)), ()) is None and file)
+        if found != file:
+            yield f"{server}: {path} is {found}"
+
+
+@check
+def compose_mounts_them_where_the_images_look():
+    for (server, path), file in IN_CONTAINERS.items():
+        if f"./{server}/{file}:{path}:ro" not in document("deploy/compose.yaml")["services"][server]["volumes"]:
+            yield f"{server}: {file} is not at {path}"
+        if not (DEPLOY / server / file).is_file():
+            yield f"there is no {server}/{file}"
+
+
+@check
+def postgres_is_told_where_they_are():
+    """Else it would read what initdb has made."""
+    told = "config_file=/etc/postgresql/postgresql.conf"
+    (pod,) = (pod for name, _, _, pod in each_pod("dev") if name.endswith("StatefulSet postgres"))
+    for place, arguments in (("compose", document("deploy/compose.yaml")["services"]["postgres"]["command"]), ("dev", pod["containers"][0]["args"])):
+        if arguments[-2:] != ["-c", told]:
+            yield f"{place}: {arguments}"
+
+
+@check
+def servers_are_of_one_version_everywhere():
+    """Of compose, of dev, and of production's clusters, whose images of Postgres are their operator's."""
+    found = {}
+    images = [entry["image"] for entry in document("deploy/compose.yaml")["services"].values()]
+    images += [container["image"] for _, _, _, pod in each_pod() for container in pod["containers"]]
+    images += [m["spec"]["image"] for _, m, _ in each_manifest("RabbitmqCluster")]
+    images += [m["spec"]["imageName"] for _, m, _ in each_manifest("Cluster")]
+    for image in images:
+        name, _, tag = image.rpartition(":")
+        if "cuewire/" not in image:
+            found.setdefault({"postgresql": "postgres"}.get(name.split("/")[-1], name.split("/")[-1]), set()).add(tag.removesuffix("-bookworm"))
+    for name, tags in found.items():
+        if len(tags) != 1:
+            yield f"{name} is there in the versions {sorted(tags)}"
+    if not {"rabbitmq", "postgres", "prometheus", "grafana", "postgres-exporter"} <= set(found):
+        yield f"only {sorted(found)} were looked at"
 
 
 @check
@@ -123,11 +204,3 @@ def postgres_has_connections_for_all_pods_that_there_may_be():
     (allowed,) = (int(m["spec"]["postgresql"]["parameters"]["max_connections"]) for _, m, _ in each_manifest("Cluster"))
     if needed > allowed:
         yield f"{most} may need {needed} connections, and Postgres allows {allowed}"
-
-
-@check
-def compose_mounts_the_settings_that_are_shipped():
-    compose = text("deploy/compose.yaml")
-    for path in ("rabbitmq/rabbitmq.conf", "rabbitmq/advanced.config", "rabbitmq/enabled_plugins", "postgres/postgresql.conf"):
-        if f"- ./{path}:" not in compose or not (DEPLOY / path).is_file():
-            yield f"{path} is not mounted"

@@ -136,12 +136,3 @@ def prometheus_has_the_same_jobs_in_compose_and_in_kubernetes():
         asked |= set(names.split("|"))
     if not asked <= compose:
         yield f"nobody has the jobs {sorted(asked - compose)}"
-
-
-@check
-def the_readme_names_every_panel_of_the_overview():
-    dashboard = json.loads(text("deploy/grafana/dashboards/overview.json"))
-    readme = text("README.md")
-    for panel in dashboard["panels"]:
-        if panel["type"] != "row" and f"**{panel['title']}**" not in readme:
-            yield f"README.md does not speak of «{panel['title']}»"
