@@ -7,7 +7,7 @@ import kubernetes_validate
 from kubernetes_validate import utils
 
 from .environment import of_container
-from .tree import HEALTH_PORTS, check, each_manifest, each_pod, example, our_service, seconds, version
+from .tree import HEALTH_PORTS, check, each_manifest, each_pod, example, our_service, seconds, text, version
 
 # The oldest that has all that is used (preStop's sleep), and a new one.
 VERSIONS = ("1.30", "1.34")
@@ -57,6 +57,49 @@ def services_are_asked_at_the_right_places():
         for probe, path in wanted.items():
             if container.get(probe, {}).get("httpGet") != {"path": path, "port": "health"}:
                 yield f"{name}: its {probe} is {container.get(probe)}"
+
+
+@check
+def probes_give_time_to_start_and_restart_only_what_hangs():
+    """What is not ready gets no work within seconds; what does not answer for a minute is started again, and not sooner."""
+    for name, _, _, _, container in ours():
+        if container.get("args"):
+            continue
+
+        def patience(probe):
+            own = container[probe]
+            return own["periodSeconds"] * own["failureThreshold"]
+
+        if not (patience("readinessProbe") <= 15 and 60 <= patience("startupProbe") <= 300 and 60 <= patience("livenessProbe") <= 120):
+            yield f"{name}: {[patience(each) for each in ('readinessProbe', 'startupProbe', 'livenessProbe')]} s"
+
+
+@check
+def services_go_on_while_pods_are_replaced_or_drained():
+    for name, manifest, overlay in each_manifest("Deployment"):
+        template = manifest["spec"]["template"]
+        if not our_service(template["spec"]["containers"][0]):
+            continue
+        if manifest["spec"]["strategy"]["rollingUpdate"] != {"maxUnavailable": 0, "maxSurge": 1}:
+            yield f"{name}: stops an old pod before a new one is ready"
+        budgets = [m["spec"] for _, m, of in each_manifest("PodDisruptionBudget") if of == overlay
+                   and m["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()]  # fmt: skip
+        # None at all would keep a node from being drained.
+        if [budget.get("maxUnavailable") for budget in budgets] != [1]:
+            yield f"{name}: its budgets are {budgets}"
+
+
+@check
+def jobs_run_commands_that_their_program_has():
+    seen = 0
+    for name, _, _, _, container in ours():
+        if container.get("args"):
+            seen += 1
+            arm = ", ".join(f'"{word}"' for word in container["args"])
+            if f"[{arm}] =>" not in text(f"services/{our_service(container)}/src/main.rs"):
+                yield f"{name}: {our_service(container)} has no command {container['args']}"
+    if not seen:
+        yield "no job was looked at"
 
 
 @check
