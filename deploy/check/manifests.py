@@ -60,6 +60,14 @@ def services_are_asked_at_the_right_places():
 
 
 @check
+def everything_that_stays_says_whether_it_is_ready():
+    for name, manifest, _ in each_manifest("Deployment", "StatefulSet"):
+        for container in manifest["spec"]["template"]["spec"]["containers"]:
+            if "readinessProbe" not in container:
+                yield f"{name}: gets work before it can do it"
+
+
+@check
 def probes_give_time_to_start_and_restart_only_what_hangs():
     """What is not ready gets no work within seconds; what does not answer for a minute is started again, and not sooner."""
     for name, _, _, _, container in ours():

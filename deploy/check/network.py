@@ -50,25 +50,32 @@ def is_one_of(end, peers):
     return not peers
 
 
-def has_port(rule, target, number):
+def has_port(rule, target, number, protocol):
     for port in rule.get("ports", []):
+        if port.get("protocol", "TCP") != protocol:
+            continue
         first = target.ports.get(port["port"], port["port"])
         if first == number or ("endPort" in port and first <= number <= port["endPort"]):
             return True
     return "ports" not in rule
 
 
-def lets(overlay, direction, field, own, other, target, number):
+def lets(overlay, direction, field, own, other, target, number, protocol):
     """Whether the policies about one end let it talk to the other."""
     policies = [m["spec"] for m in rendered(overlay) if m["kind"] == "NetworkPolicy"]
     about = [spec for spec in policies if own.namespace == OURS and direction in spec["policyTypes"] and selects(spec["podSelector"], own.labels)]
     rules = [rule for spec in about for rule in spec.get(direction.lower(), [])]
-    return not about or any(is_one_of(other, rule.get(field, [])) and has_port(rule, target, number) for rule in rules)
+    return not about or any(is_one_of(other, rule.get(field, [])) and has_port(rule, target, number, protocol) for rule in rules)
 
 
 def may_talk(overlay, source, target, port):
-    number = target.ports.get(port, port)
-    return lets(overlay, "Egress", "to", source, target, target, number) and lets(overlay, "Ingress", "from", target, source, target, number)
+    """Whether both ends' policies have nothing against it; names are asked for by both protocols."""
+    protocols = ("UDP", "TCP") if target is DNS else ("TCP",)
+    return all(
+        lets(overlay, "Egress", "to", source, target, target, port, protocol)
+        and lets(overlay, "Ingress", "from", target, source, target, port, protocol)
+        for protocol in protocols
+    )
 
 
 DNS = End("the cluster's DNS", "kube-system", {"k8s-app": "kube-dns"})

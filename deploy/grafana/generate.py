@@ -309,7 +309,7 @@ POSTGRES = dashboard(
               6, "stat", red=0.8),
         panel("Size", "Of the database.", "bytes", [(f"sum(pg_database_size_bytes{{{OURS}}})", "")], 6, "stat"),
         panel("Days with partitions", "From tomorrow on. The reaper makes 14 ahead.", "short",
-              [("min(cuewire_partition_days_ahead)", "")], 6, "stat"),
+              [("min(cuewire_partitions_ahead)", "")], 6, "stat"),
         row("Work"),
         panel("Transactions", "A batch of events, attempts or dead letters is one.", "ops",
               [(rate("pg_stat_database_xact_commit", where=OURS), "committed"),
