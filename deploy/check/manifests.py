@@ -143,6 +143,14 @@ def pods_have_no_more_rights_than_they_need():
 
 
 @check
+def data_keep_their_modes():
+    """Given to the group anew at each start, RabbitMQ's cookie would be refused, and Postgres' directory too."""
+    for name, manifest, _ in each_manifest("StatefulSet"):
+        if manifest["spec"]["template"]["spec"]["securityContext"].get("fsGroupChangePolicy") != "OnRootMismatch":
+            yield f"{name}: opens its files to the group at each start"
+
+
+@check
 def pods_say_what_they_need():
     for name, _, _, pod in each_pod():
         for container in pod["containers"]:

@@ -1,5 +1,6 @@
 """The settings of RabbitMQ and Postgres: one set of them, wherever they are written, and known to the servers."""
 
+import base64
 import re
 import subprocess
 import tempfile
@@ -130,6 +131,34 @@ def servers_are_of_one_version_everywhere():
             yield f"{name} is there in the versions {sorted(tags)}"
     if not {"rabbitmq", "postgres", "prometheus", "grafana", "postgres-exporter"} <= set(found):
         yield f"only {sorted(found)} were looked at"
+
+
+@check
+def services_log_in_as_whom_the_servers_know():
+    """Of compose, where variables stand for passwords, and of dev, where the secret has them."""
+    compose = document("deploy/compose.yaml")["services"]
+    (secret,) = (m["data"] for _, m, of in each_manifest("Secret") if of == "dev" and m["metadata"]["name"].startswith("cuewire-servers"))
+    plain = {key: base64.b64decode(value).decode() for key, value in secret.items()}
+    of_pods = {name.split()[-1]: {each["name"]: each.get("value") for each in pod["containers"][0].get("env", [])} for name, _, _, pod in each_pod("dev")}
+    told = compose["api"]["environment"]
+    urls = {
+        "compose": (told["AMQP_URL"], told["DATABASE_URL"], compose["postgres-exporter"]["environment"]["DATA_SOURCE_NAME"]),
+        "dev": (plain["broker-url"], plain["database-url"], plain["database-url"]),
+    }
+    rabbitmq, postgres = compose["rabbitmq"]["environment"], compose["postgres"]["environment"]
+    servers = {
+        "compose": (rabbitmq, postgres),
+        "dev": (of_pods["rabbitmq"] | {"RABBITMQ_DEFAULT_PASS": plain["broker-password"]},
+                of_pods["postgres"] | {"POSTGRES_PASSWORD": plain["database-password"]}),
+    }  # fmt: skip
+    for place, (broker_url, *database_urls) in urls.items():
+        broker, database = servers[place]
+        if not broker_url.startswith(f"amqp://{broker['RABBITMQ_DEFAULT_USER']}:{broker['RABBITMQ_DEFAULT_PASS']}@"):
+            yield f"{place}: {broker_url}"
+        for url in database_urls:
+            user, name = database["POSTGRES_USER"], database["POSTGRES_DB"]
+            if not re.fullmatch(rf"postgres://{user}:{re.escape(database['POSTGRES_PASSWORD'])}@[^/]+/{name}(\?.*)?", url):
+                yield f"{place}: {url}"
 
 
 @check
