@@ -98,6 +98,18 @@ def services_go_on_while_pods_are_replaced_or_drained():
 
 
 @check
+def production_has_two_of_each_service_at_least():
+    least = {}
+    for _, manifest, of in each_manifest("Deployment", "HorizontalPodAutoscaler", "ScaledObject"):
+        spec = manifest["spec"]
+        if of == "production" and manifest["kind"] == "Deployment" and our_service(spec["template"]["spec"]["containers"][0]):
+            least.setdefault(manifest["metadata"]["name"], spec.get("replicas", 0))
+        elif of == "production" and "scaleTargetRef" in spec:
+            least[spec["scaleTargetRef"]["name"]] = spec.get("minReplicas") or spec.get("minReplicaCount")
+    yield from (f"{name}: there may be {pods}" for name, pods in least.items() if pods < 2)
+
+
+@check
 def jobs_run_commands_that_their_program_has():
     seen = 0
     for name, _, _, _, container in ours():

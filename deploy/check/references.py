@@ -121,6 +121,29 @@ def mounts_and_accounts_are_there():
             yield f"{name}: there is no service account {account}"
 
 
+@check
+def files_in_urls_are_mounted():
+    for name, overlay, _, pod in each_pod():
+        items = {volume["name"]: [item["path"] for item in volume.get("secret", {}).get("items", [])] for volume in pod.get("volumes", [])}
+        for container in pod["containers"]:
+            mounted = {f"{mount['mountPath']}/{path}" for mount in container.get("volumeMounts", []) for path in items.get(mount["name"], [])}
+            for entry in container.get("env", []):
+                for path in re.findall(r"sslrootcert=([^&]+)", entry.get("value", "")):
+                    if path not in mounted:
+                        yield f"{name}: {entry['name']} names {path}, and there is {sorted(mounted)}"
+
+
+@check
+def each_service_of_production_is_its_own_broker_user():
+    for name, _, _, pod in each_pod("production"):
+        kind, service = name.split()[-2:]
+        of = {e["name"]: e["valueFrom"]["secretKeyRef"] for e in pod["containers"][0].get("env", []) if "valueFrom" in e}
+        if "BROKER_USER" in of:
+            wanted = "rabbitmq-default-user" if kind == "Job" else f"{service}-user-credentials"
+            if of["BROKER_USER"] != {"name": wanted, "key": "username"} or of["BROKER_PASSWORD"] != {"name": wanted, "key": "password"}:
+                yield f"{name}: is {of['BROKER_USER']}"
+
+
 def keys_of_volume(overlay, pod, name):
     (volume,) = (volume for volume in pod["volumes"] if volume["name"] == name)
     return configured(overlay, "ConfigMap")[volume["configMap"]["name"]]

@@ -119,20 +119,25 @@ def kubernetes_has_every_dashboard():
 @check
 def prometheus_has_the_same_jobs_in_compose_and_in_kubernetes():
     """The rules and the dashboards ask for jobs by these names."""
-    compose = {job["job_name"] for job in document("deploy/prometheus/prometheus.yml")["scrape_configs"]}
-    kubernetes = set()
-    for _, manifest, _ in each_manifest("ServiceMonitor"):
+    compose = {
+        job["job_name"]: (job.get("metrics_path", "/metrics"), job.get("params"))
+        for job in document("deploy/prometheus/prometheus.yml")["scrape_configs"]
+    }
+    kubernetes = {}
+    for name, manifest, _ in each_manifest("ServiceMonitor", "PodMonitor", "PrometheusRule"):
+        if manifest["metadata"].get("labels", {}).get("release") != "kube-prometheus-stack":
+            yield f"{name}: kube-prometheus-stack does not look for it"
         spec = manifest["spec"]
-        for endpoint in spec["endpoints"]:
-            kubernetes |= {each["replacement"] for each in endpoint.get("relabelings", []) if each["targetLabel"] == "job"}
-        if "jobLabel" in spec:
-            (expression,) = spec["selector"]["matchExpressions"]
-            if expression["key"] == spec["jobLabel"]:
-                kubernetes |= set(expression["values"])
+        for endpoint in spec.get("endpoints", []):
+            jobs = [each["replacement"] for each in endpoint.get("relabelings", []) if each["targetLabel"] == "job"]
+            if "jobLabel" in spec:
+                (expression,) = spec["selector"]["matchExpressions"]
+                jobs += expression["values"] if expression["key"] == spec["jobLabel"] else []
+            kubernetes |= {job: (endpoint.get("path", "/metrics"), endpoint.get("params")) for job in jobs}
     if compose != kubernetes:
-        yield f"compose has {sorted(compose)}, Kubernetes {sorted(kubernetes)}"
+        yield f"compose has {compose}, Kubernetes {kubernetes}"
     asked = set(re.findall(r'job="([\w-]+)"', text(RULES)))
     for names in re.findall(r'job=~"([^"]+)"', text(RULES) + text("deploy/grafana/generate.py")):
         asked |= set(names.split("|"))
-    if not asked <= compose:
-        yield f"nobody has the jobs {sorted(asked - compose)}"
+    if not asked <= set(compose):
+        yield f"nobody has the jobs {sorted(asked - set(compose))}"
