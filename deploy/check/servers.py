@@ -69,6 +69,21 @@ def the_clusters_of_rabbitmq_have_the_settings_that_are_shipped():
 
 
 @check
+def clusters_survive_the_loss_of_a_node():
+    """Of three, two have what is confirmed, and no two are on one node."""
+    for _, manifest, _ in each_manifest("RabbitmqCluster"):
+        spec = manifest["spec"]
+        (term,) = spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        if spec["replicas"] != 3 or term["topologyKey"] != "kubernetes.io/hostname" or term["labelSelector"]["matchLabels"] != {"app.kubernetes.io/name": "rabbitmq"}:
+            yield f"RabbitMQ: {spec['replicas']} nodes, apart by {term}"
+    for _, manifest, _ in each_manifest("Cluster"):
+        spec = manifest["spec"]
+        apart = (spec["affinity"].get("enablePodAntiAffinity"), spec["affinity"].get("podAntiAffinityType"), spec["affinity"].get("topologyKey"))
+        if spec["instances"] != 3 or spec["postgresql"].get("synchronous") != {"method": "any", "number": 1} or apart != (True, "required", "kubernetes.io/hostname"):
+            yield f"Postgres: {spec['instances']} servers, {spec['postgresql'].get('synchronous')}, apart {apart}"
+
+
+@check
 def the_clusters_of_postgres_have_the_settings_that_are_shipped():
     shipped = settings(text("deploy/postgres/postgresql.conf"))
     for _, manifest, _ in each_manifest("Cluster"):
