@@ -9,6 +9,7 @@ import jsonschema
 import yaml
 
 from .dockerfile import stages
+from .references import services as of_dev
 from .tree import DEPLOY, SERVICES, check, document, example, seconds, text, version
 
 PATH = "deploy/compose.yaml"
@@ -77,10 +78,14 @@ def what_it_names_is_there():
                 yield f"{name}: there is no volume {source}"
         # Of a URL: who is asked, and on which network both are.
         for value in list(entry.get("environment", {}).values()):
-            for host in re.findall(r"(?:@|http://)([a-z-]+):\d+", str(value)):
+            for host, port in re.findall(r"(?:@|http://)([a-z-]+):(\d+)", str(value)):
                 other = file["services"].get(host)
                 if not other or not set(entry["networks"]) & set(other["networks"]):
                     yield f"{name}: cannot reach {host}"
+                elif int(port) not in of_dev("dev")[host][1].values():
+                    yield f"{name}: {host} does not listen at {port}"
+    mounted = {volume.split(":")[0] for entry in file["services"].values() for volume in entry.get("volumes", [])}
+    yield from (f"nobody keeps anything in the volume {volume}" for volume in file["volumes"] if volume not in mounted)
 
 
 @check

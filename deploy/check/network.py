@@ -3,7 +3,7 @@
 import ipaddress
 import typing
 
-from .references import PODS_OF, selects
+from .references import of_operators, selects
 from .tree import HEALTH_PORTS, SERVICES, check, each_pod, rendered
 
 OURS = "cuewire"
@@ -25,11 +25,8 @@ def pods(overlay):
     for name, of, labels, pod in each_pod(overlay):
         ports = {port["name"]: port["containerPort"] for c in pod["containers"] for port in c.get("ports", [])}
         found[name.split()[-1]] = End(name, OURS, labels, ports)
-    for manifest in rendered(overlay):
-        if manifest["kind"] in PODS_OF:
-            labels, ports = PODS_OF[manifest["kind"]]
-            name = manifest["metadata"]["name"]
-            found[name] = End(f"{overlay}: {name}", OURS, {k: v.format(name) for k, v in labels.items()}, ports)
+    for name, (labels, ports) in of_operators(overlay).items():
+        found[name] = End(f"{overlay}: {name}", OURS, labels, ports)
     return found
 
 

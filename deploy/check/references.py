@@ -15,10 +15,10 @@ SERVICES_OF = {
     "RabbitmqCluster": {"{}": {"amqp": 5672, "management": 15672, "prometheus": 15692}},
     "Cluster": {"{}-rw": {"postgres": 5432}},
 }
-# Pods of operators: by the kind, their labels and their ports by name.
+# Pods of operators: by the kind, the labels that they give them by themselves, and their ports by name.
 PODS_OF = {
-    "RabbitmqCluster": ({"app.kubernetes.io/name": "{}", "cuewire-server": "broker"}, {"amqp": 5672, "management": 15672, "prometheus": 15692, "epmd": 4369, "distribution": 25672}),
-    "Cluster": ({"cnpg.io/cluster": "{}", "cuewire-server": "database"}, {"postgresql": 5432, "metrics": 9187, "status": 8000}),
+    "RabbitmqCluster": ({"app.kubernetes.io/name": "{}"}, {"amqp": 5672, "management": 15672, "prometheus": 15692, "epmd": 4369, "distribution": 25672}),
+    "Cluster": ({"cnpg.io/cluster": "{}"}, {"postgresql": 5432, "metrics": 9187, "status": 8000}),
 }  # fmt: skip
 
 
@@ -56,10 +56,20 @@ def pods(overlay):
         if of == overlay:
             ports = {port["name"]: port["containerPort"] for c in pod["containers"] for port in c.get("ports", [])}
             yield labels, ports
+    yield from of_operators(overlay).values()
+
+
+def of_operators(overlay):
+    """The pods that operators make of an overlay's manifests, by name: labels, with those that they are told, and ports."""
+    found = {}
     for manifest in rendered(overlay):
         if manifest["kind"] in PODS_OF:
+            name, spec = manifest["metadata"]["name"], manifest["spec"]
             labels, ports = PODS_OF[manifest["kind"]]
-            yield {key: value.format(manifest["metadata"]["name"]) for key, value in labels.items()}, ports
+            override = spec.get("override", {}).get("statefulSet", {}).get("spec", {}).get("template", {}).get("metadata", {})
+            told = override.get("labels", {}) | spec.get("inheritedMetadata", {}).get("labels", {})
+            found[name] = ({key: value.format(name) for key, value in labels.items()} | told, ports)
+    return found
 
 
 def selects(selector, labels):

@@ -127,6 +127,13 @@ def compose_mounts_them_where_the_images_look():
 
 
 @check
+def rabbitmq_has_the_plugins_that_are_asked():
+    """The management's API counts for KEDA and shows, the other tells Prometheus; the operator enables both by itself."""
+    if text("deploy/rabbitmq/enabled_plugins").strip() != "[rabbitmq_management,rabbitmq_prometheus].":
+        yield text("deploy/rabbitmq/enabled_plugins")
+
+
+@check
 def postgres_is_told_where_they_are():
     """Else it would read what initdb has made."""
     told = "config_file=/etc/postgresql/postgresql.conf"
