@@ -3,6 +3,7 @@
 import base64
 import re
 
+from . import compose
 from .tree import DEPLOY, OVERLAYS, check, document, each_manifest, each_pod, rendered, text
 
 # What the operators make of a manifest: by its kind, secrets (with their keys) and services (with their ports).
@@ -299,6 +300,11 @@ def prometheus_and_grafana_of_dev_find_whom_they_ask():
     wanted = {provider["options"]["path"], "/etc/grafana/provisioning/datasources", "/etc/grafana/provisioning/dashboards"}
     if not wanted <= mounted:
         yield f"Grafana lacks {sorted(wanted - mounted)}"
+    variables = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
+    (prometheus,) = (other for name, _, _, other in each_pod("dev") if name.endswith("Deployment prometheus"))
+    yield from compose.faults_of_settings(variables, prometheus["containers"][0]["args"])
+    if not {"/etc/prometheus", "/prometheus"} <= {mount["mountPath"] for mount in prometheus["containers"][0]["volumeMounts"]}:
+        yield "Prometheus lacks its configuration, or a place for its data"
     files = {file for kind, of, _ in keys_named(pod) for file in configured("dev", kind)[of] if file.endswith(".json")}
     if files != {path.name for path in (DEPLOY / "grafana" / "dashboards").iterdir()}:
         yield f"Grafana has the dashboards {sorted(files)}"
