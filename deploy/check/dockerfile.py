@@ -54,8 +54,8 @@ def each_service_has_an_image_that_runs_it_without_root():
         if [json.loads(command) for command in asked] != [[f"/usr/local/bin/{service}", "ready"]]:
             yield f"{service}: its health is asked by {asked}"
         exposed = " ".join(rest for instruction, rest in own if instruction == "EXPOSE").split()
-        if str(HEALTH_PORTS[service]) not in exposed:
-            yield f"{service}: the port of its health is not exposed"
+        if exposed != ["8080"] * (service == "api") + [str(HEALTH_PORTS[service])]:
+            yield f"{service}: exposes {exposed}"
 
 
 @check
@@ -75,6 +75,20 @@ def images_are_pinned_and_say_what_they_are():
             yield f"{service}: its labels are {known}"
     if arguments["VERSION"] != version():
         yield f"the images say version {arguments['VERSION']}, and Cargo.toml {version()}"
+
+
+@check
+def it_builds_for_the_base_that_it_runs_on():
+    """The programs need glibc, libgcc and certificates, of one Debian: that of the builder."""
+    found, arguments = stages()
+    if not arguments["RUST"].endswith("-bookworm") or found["runtime"][0] != "gcr.io/distroless/cc-debian12:nonroot":
+        yield f"it builds on {arguments['RUST']} for {found['runtime'][0]}"
+    build = dict(reversed(found["build"][1]))["RUN"]
+    for wanted in ("--locked", "--release", "type=cache,target=/usr/local/cargo/registry", "type=cache,target=/src/target"):
+        if wanted not in build:
+            yield f"it builds without {wanted}"
+    if ("STOPSIGNAL", "SIGTERM") not in found["runtime"][1]:
+        yield "services end in order by SIGTERM"
 
 
 @check
@@ -108,12 +122,17 @@ def the_context_has_all_that_is_built():
     if wanted != set(SERVICES):
         yield f"it builds {wanted}"
     with tempfile.TemporaryDirectory() as directory:
-        directory = pathlib.Path(directory)
-        context(directory)
-        copied = [rest.split()[:-1] for instruction, rest in found["build"][1] if instruction == "COPY"]
-        for source in sum(copied, []):
-            if not (directory / source).exists():
-                yield f"{source} is copied, and .dockerignore leaves it out"
+        kept, directory = pathlib.Path(directory) / "context", pathlib.Path(directory) / "src"
+        directory.mkdir()
+        context(kept)
+        for *sources, target in (rest.split() for instruction, rest in found["build"][1] if instruction == "COPY"):
+            for source in sources:
+                if not (kept / source).exists():
+                    yield f"{source} is copied, and .dockerignore leaves it out"
+                elif (kept / source).is_dir():
+                    shutil.copytree(kept / source, directory / target)
+                else:
+                    shutil.copy(kept / source, directory / target)
         metadata = subprocess.run(
             ["cargo", "metadata", "--locked", "--format-version", "1"],
             cwd=directory, capture_output=True, text=True,
