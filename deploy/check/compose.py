@@ -105,6 +105,8 @@ def only_loopback_is_opened():
         for port in entry.get("ports", []):
             if not re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port):
                 yield f"{name}: opens {port}"
+            elif int(port.split(":")[-1]) not in references.ports_of_dev()[name]:
+                yield f"{name}: does not listen at {port.split(':')[-1]}"
 
 
 @check
@@ -138,6 +140,10 @@ def grafana_and_prometheus_find_whom_they_ask():
     (source,) = document("deploy/grafana/provisioning/datasources/prometheus.yaml")["datasources"]
     if source["url"] != "http://prometheus:9090" or "prometheus" not in services():
         yield f"Grafana asks {source['url']}"
+    for path in sorted((DEPLOY / "grafana" / "dashboards").iterdir()):
+        (variable,) = json.loads(path.read_text())["templating"]["list"]
+        if variable["current"]["value"] != source["uid"]:
+            yield f"{path.name}: asks {variable['current']['value']}, and Grafana has {source['uid']}"
     (provider,) = document("deploy/grafana/provisioning/dashboards/cuewire.yaml")["providers"]
     mounted = [volume.split(":")[1] for volume in services()["grafana"]["volumes"]]
     if provider["options"]["path"] not in mounted:

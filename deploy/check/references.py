@@ -60,6 +60,11 @@ def pods(overlay):
     yield from of_operators(overlay).values()
 
 
+def ports_of_dev():
+    """At which ports each server's container listens, the same in compose."""
+    return {name.split()[-1]: {port["containerPort"] for c in pod["containers"] for port in c.get("ports", [])} for name, _, _, pod in each_pod("dev")}
+
+
 def of_operators(overlay):
     """The pods that operators make of an overlay's manifests, by name: labels, with those that they are told, and ports."""
     found = {}

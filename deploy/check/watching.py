@@ -109,6 +109,17 @@ def dashboards_can_be_read():
 
 
 @check
+def metrics_that_are_asked_for_are_declared():
+    """Ours, each in one place for its service; that they have values, a test asks a running system."""
+    sources = [*DEPLOY.parent.glob("services/*/src/metrics.rs"), *DEPLOY.parent.glob("shared/src/**/*.rs")]
+    declared = {name for path in sources for name in re.findall(r'"(cuewire_[a-z_]+)"', path.read_text())}
+    asked = set(re.findall(r"\b(cuewire_[a-z_]+)", text(RULES) + text("deploy/grafana/generate.py")))
+    for name in sorted(asked):
+        if not {name, re.sub("_(bucket|sum|count)$", "", name)} & declared:
+            yield f"nobody declares {name}"
+
+
+@check
 def kubernetes_has_every_dashboard():
     found = {key for _, manifest, of in each_manifest("ConfigMap") if of == "production"
              and manifest["metadata"].get("labels", {}).get("grafana_dashboard") for key in manifest["data"]}  # fmt: skip
