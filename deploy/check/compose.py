@@ -149,7 +149,9 @@ def grafana_and_prometheus_find_whom_they_ask():
     if provider["options"]["path"] not in mounted:
         yield f"Grafana looks for dashboards in {provider['options']['path']}"
     yield from faults_of_settings(services()["grafana"]["environment"], services()["prometheus"]["command"])
-    read = {"/etc/prometheus/prometheus.yml"} | {f"/etc/prometheus/{name}" for name in document("deploy/prometheus/prometheus.yml")["rule_files"]}
+    read = {"/etc/prometheus/prometheus.yml"} | {
+        f"/etc/prometheus/{name}" for name in document("deploy/prometheus/prometheus.yml")["rule_files"]
+    }
     given = {volume.split(":")[1] for volume in services()["prometheus"]["volumes"]}
     if not read <= given:
         yield f"Prometheus reads {sorted(read - given)}, and has {sorted(given)}"

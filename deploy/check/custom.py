@@ -15,7 +15,13 @@ TEXT, NUMBER, ANY = str, int, object
 TAGS = {"management", "policymaker", "monitoring", "administrator"}
 REFERENCE = {"name": TEXT}
 SELECTOR = {"matchLabels": ANY, "matchExpressions": ANY}
-ENDPOINT = {"port": TEXT, "path": TEXT, "interval": TEXT, "params": ANY, "relabelings": [{"targetLabel": TEXT, "replacement": TEXT}]}
+ENDPOINT = {
+    "port": TEXT,
+    "path": TEXT,
+    "interval": TEXT,
+    "params": ANY,
+    "relabelings": [{"targetLabel": TEXT, "replacement": TEXT}],
+}
 
 # By kind, the API's version and what its spec may have. A `!` marks what must be there.
 KINDS = {

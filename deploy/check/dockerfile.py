@@ -9,7 +9,6 @@ import tempfile
 
 from .tree import HEALTH_PORTS, ROOT, SERVICES, check, text, version
 
-
 LABELS = {"title", "description", "licenses", "version", "revision"}
 
 

@@ -78,7 +78,9 @@ def probes_give_time_to_start_and_restart_only_what_hangs():
             own = container[probe]
             return own["periodSeconds"] * own["failureThreshold"]
 
-        if not (patience("readinessProbe") <= 15 and 60 <= patience("startupProbe") <= 300 and 60 <= patience("livenessProbe") <= 120):
+        if not (
+            patience("readinessProbe") <= 15 and 60 <= patience("startupProbe") <= 300 and 60 <= patience("livenessProbe") <= 120
+        ):
             yield f"{name}: {[patience(each) for each in ('readinessProbe', 'startupProbe', 'livenessProbe')]} s"
 
 
@@ -127,9 +129,7 @@ def pods_have_time_to_finish():
     for name, overlay, _, pod, container in ours():
         if container.get("args"):
             continue
-        grace = dict(of_container(container, overlay)).get(
-            "CUEWIRE_SHUTDOWN_GRACE", example()["CUEWIRE_SHUTDOWN_GRACE"]
-        )
+        grace = dict(of_container(container, overlay)).get("CUEWIRE_SHUTDOWN_GRACE", example()["CUEWIRE_SHUTDOWN_GRACE"])
         pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         if pod["terminationGracePeriodSeconds"] <= seconds(grace) + pause:
             yield f"{name}: has {pod['terminationGracePeriodSeconds']} s, and needs more than {grace} and {pause} s"

@@ -41,38 +41,46 @@ def is_one_of(end, peers):
                 return True
         elif end.namespace:
             namespace = peer.get("namespaceSelector")
-            is_there = end.namespace == OURS if namespace is None else selects(namespace, {"kubernetes.io/metadata.name": end.namespace})
+            is_there = (
+                end.namespace == OURS if namespace is None else selects(namespace, {"kubernetes.io/metadata.name": end.namespace})
+            )
             if is_there and selects(peer.get("podSelector", {}), end.labels):
                 return True
     return not peers
 
 
-def has_port(rule, target, number, protocol):
+class Port(typing.NamedTuple):
+    """Of the end that is talked to, which may have a name for it."""
+
+    target: End
+    number: int
+    protocol: str
+
+
+def has_port(rule, wanted):
     for port in rule.get("ports", []):
-        if port.get("protocol", "TCP") != protocol:
-            continue
-        first = target.ports.get(port["port"], port["port"])
-        if first == number or ("endPort" in port and first <= number <= port["endPort"]):
+        first = wanted.target.ports.get(port["port"], port["port"])
+        inside = first == wanted.number or ("endPort" in port and first <= wanted.number <= port["endPort"])
+        if inside and port.get("protocol", "TCP") == wanted.protocol:
             return True
     return "ports" not in rule
 
 
-def lets(overlay, direction, field, own, other, target, number, protocol):
-    """Whether the policies about one end let it talk to the other."""
-    policies = [m["spec"] for m in rendered(overlay) if m["kind"] == "NetworkPolicy"]
-    about = [spec for spec in policies if own.namespace == OURS and direction in spec["policyTypes"] and selects(spec["podSelector"], own.labels)]
+def lets(overlay, direction, own, other, port):
+    """Whether the policies about one end, of which none refuses nothing, let it talk to the other."""
+    if own.namespace != OURS:
+        return True
+    policies = [manifest["spec"] for manifest in rendered(overlay) if manifest["kind"] == "NetworkPolicy"]
+    about = [spec for spec in policies if direction in spec["policyTypes"] and selects(spec["podSelector"], own.labels)]
     rules = [rule for spec in about for rule in spec.get(direction.lower(), [])]
-    return not about or any(is_one_of(other, rule.get(field, [])) and has_port(rule, target, number, protocol) for rule in rules)
+    side = {"Egress": "to", "Ingress": "from"}[direction]
+    return not about or any(is_one_of(other, rule.get(side, [])) and has_port(rule, port) for rule in rules)
 
 
-def may_talk(overlay, source, target, port):
-    """Whether both ends' policies have nothing against it; names are asked for by both protocols."""
-    protocols = ("UDP", "TCP") if target is DNS else ("TCP",)
-    return all(
-        lets(overlay, "Egress", "to", source, target, target, port, protocol)
-        and lets(overlay, "Ingress", "from", target, source, target, port, protocol)
-        for protocol in protocols
-    )
+def may_talk(overlay, source, target, number):
+    """By the policies of both ends; names are asked for by both protocols."""
+    ports = [Port(target, number, protocol) for protocol in (("TCP", "UDP") if target is DNS else ("TCP",))]
+    return all(lets(overlay, "Egress", source, target, port) and lets(overlay, "Ingress", target, source, port) for port in ports)
 
 
 DNS = End("the cluster's DNS", "kube-system", {"k8s-app": "kube-dns"})
@@ -80,7 +88,10 @@ STRANGER = End("a pod of another namespace", "elsewhere", {"app.kubernetes.io/na
 NEIGHBOUR = End("a pod beside ours", OURS, {"app.kubernetes.io/name": "shop"})
 PROMETHEUS = End("Prometheus of another namespace", "monitoring", {"app.kubernetes.io/name": "prometheus"})
 RECEIVERS = [End("a receiver", address=address) for address in ("93.184.216.34", "2606:2800:220:1::1")]
-PRIVATE = [End(f"the private {address}", address=address) for address in ("10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "fd00::1", "fe80::1", "::1")]  # fmt: skip
+PRIVATE = [
+    End(f"the private {address}", address=address)
+    for address in ("10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "fd00::1", "fe80::1", "::1")
+]
 
 
 def operator(namespace):

@@ -62,7 +62,10 @@ def pods(overlay):
 
 def ports_of_dev():
     """At which ports each server's container listens, the same in compose."""
-    return {name.split()[-1]: {port["containerPort"] for c in pod["containers"] for port in c.get("ports", [])} for name, _, _, pod in each_pod("dev")}
+    return {
+        name.split()[-1]: {port["containerPort"] for c in pod["containers"] for port in c.get("ports", [])}
+        for name, _, _, pod in each_pod("dev")
+    }
 
 
 def of_operators(overlay):
@@ -140,9 +143,16 @@ def mounts_and_accounts_are_there():
 @check
 def files_in_urls_are_mounted():
     for name, overlay, _, pod in each_pod():
-        items = {volume["name"]: [item["path"] for item in volume.get("secret", {}).get("items", [])] for volume in pod.get("volumes", [])}
+        items = {
+            volume["name"]: [item["path"] for item in volume.get("secret", {}).get("items", [])]
+            for volume in pod.get("volumes", [])
+        }
         for container in pod["containers"]:
-            mounted = {f"{mount['mountPath']}/{path}" for mount in container.get("volumeMounts", []) for path in items.get(mount["name"], [])}
+            mounted = {
+                f"{mount['mountPath']}/{path}"
+                for mount in container.get("volumeMounts", [])
+                for path in items.get(mount["name"], [])
+            }
             for entry in container.get("env", []):
                 for path in re.findall(r"sslrootcert=([^&]+)", entry.get("value", "")):
                     if path not in mounted:
@@ -156,7 +166,10 @@ def each_service_of_production_is_its_own_broker_user():
         of = {e["name"]: e["valueFrom"]["secretKeyRef"] for e in pod["containers"][0].get("env", []) if "valueFrom" in e}
         if "BROKER_USER" in of:
             wanted = "rabbitmq-default-user" if kind == "Job" else f"{service}-user-credentials"
-            if of["BROKER_USER"] != {"name": wanted, "key": "username"} or of["BROKER_PASSWORD"] != {"name": wanted, "key": "password"}:
+            if of["BROKER_USER"] != {"name": wanted, "key": "username"} or of["BROKER_PASSWORD"] != {
+                "name": wanted,
+                "key": "password",
+            }:
                 yield f"{name}: is {of['BROKER_USER']}"
 
 

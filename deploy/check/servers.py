@@ -13,7 +13,14 @@ OF_THE_PLACE = {"disk_free_limit.absolute"}
 # Set by CloudNativePG itself, or what Postgres does anyway.
 NOT_FOR_THE_OPERATOR = {"listen_addresses", "fsync", "full_page_writes", "log_line_prefix"}
 # For several servers on one machine, without anybody who replicates; what stands there is the same as here otherwise.
-OF_THE_PRIVATE_SERVER = {"shared_buffers", "max_wal_size", "wal_level", "max_wal_senders", "unix_socket_directories", "log_line_prefix"}
+OF_THE_PRIVATE_SERVER = {
+    "shared_buffers",
+    "max_wal_size",
+    "wal_level",
+    "max_wal_senders",
+    "unix_socket_directories",
+    "log_line_prefix",
+}
 # What a machine of the tests is too small for, or has no use of.
 NOT_FOR_THE_PRIVATE_SERVER = {
     "listen_addresses", "effective_cache_size", "work_mem", "maintenance_work_mem", "checkpoint_completion_target",
@@ -74,12 +81,24 @@ def clusters_survive_the_loss_of_a_node():
     for _, manifest, _ in each_manifest("RabbitmqCluster"):
         spec = manifest["spec"]
         (term,) = spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-        if spec["replicas"] != 3 or term["topologyKey"] != "kubernetes.io/hostname" or term["labelSelector"]["matchLabels"] != {"app.kubernetes.io/name": "rabbitmq"}:
+        if (
+            spec["replicas"] != 3
+            or term["topologyKey"] != "kubernetes.io/hostname"
+            or term["labelSelector"]["matchLabels"] != {"app.kubernetes.io/name": "rabbitmq"}
+        ):
             yield f"RabbitMQ: {spec['replicas']} nodes, apart by {term}"
     for _, manifest, _ in each_manifest("Cluster"):
         spec = manifest["spec"]
-        apart = (spec["affinity"].get("enablePodAntiAffinity"), spec["affinity"].get("podAntiAffinityType"), spec["affinity"].get("topologyKey"))
-        if spec["instances"] != 3 or spec["postgresql"].get("synchronous") != {"method": "any", "number": 1} or apart != (True, "required", "kubernetes.io/hostname"):
+        apart = (
+            spec["affinity"].get("enablePodAntiAffinity"),
+            spec["affinity"].get("podAntiAffinityType"),
+            spec["affinity"].get("topologyKey"),
+        )
+        if (
+            spec["instances"] != 3
+            or spec["postgresql"].get("synchronous") != {"method": "any", "number": 1}
+            or apart != (True, "required", "kubernetes.io/hostname")
+        ):
             yield f"Postgres: {spec['instances']} servers, {spec['postgresql'].get('synchronous')}, apart {apart}"
 
 
@@ -138,7 +157,10 @@ def postgres_is_told_where_they_are():
     """Else it would read what initdb has made."""
     told = "config_file=/etc/postgresql/postgresql.conf"
     (pod,) = (pod for name, _, _, pod in each_pod("dev") if name.endswith("StatefulSet postgres"))
-    for place, arguments in (("compose", document("deploy/compose.yaml")["services"]["postgres"]["command"]), ("dev", pod["containers"][0]["args"])):
+    for place, arguments in (
+        ("compose", document("deploy/compose.yaml")["services"]["postgres"]["command"]),
+        ("dev", pod["containers"][0]["args"]),
+    ):
         if arguments[-2:] != ["-c", told]:
             yield f"{place}: {arguments}"
 
@@ -154,7 +176,9 @@ def servers_are_of_one_version_everywhere():
     for image in images:
         name, _, tag = image.rpartition(":")
         if "cuewire/" not in image:
-            found.setdefault({"postgresql": "postgres"}.get(name.split("/")[-1], name.split("/")[-1]), set()).add(tag.removesuffix("-bookworm"))
+            found.setdefault({"postgresql": "postgres"}.get(name.split("/")[-1], name.split("/")[-1]), set()).add(
+                tag.removesuffix("-bookworm")
+            )
     for name, tags in found.items():
         if len(tags) != 1:
             yield f"{name} is there in the versions {sorted(tags)}"
@@ -166,9 +190,14 @@ def servers_are_of_one_version_everywhere():
 def services_log_in_as_whom_the_servers_know():
     """Of compose, where variables stand for passwords, and of dev, where the secret has them."""
     compose = document("deploy/compose.yaml")["services"]
-    (secret,) = (m["data"] for _, m, of in each_manifest("Secret") if of == "dev" and m["metadata"]["name"].startswith("cuewire-servers"))
+    (secret,) = (
+        m["data"] for _, m, of in each_manifest("Secret") if of == "dev" and m["metadata"]["name"].startswith("cuewire-servers")
+    )
     plain = {key: base64.b64decode(value).decode() for key, value in secret.items()}
-    of_pods = {name.split()[-1]: {each["name"]: each.get("value") for each in pod["containers"][0].get("env", [])} for name, _, _, pod in each_pod("dev")}
+    of_pods = {
+        name.split()[-1]: {each["name"]: each.get("value") for each in pod["containers"][0].get("env", [])}
+        for name, _, _, pod in each_pod("dev")
+    }
     told = compose["api"]["environment"]
     urls = {
         "compose": (told["AMQP_URL"], told["DATABASE_URL"], compose["postgres-exporter"]["environment"]["DATA_SOURCE_NAME"]),
@@ -196,9 +225,7 @@ def postgres_reads_the_settings_that_are_shipped():
     postgres = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/postgres"))[-1]
     with tempfile.TemporaryDirectory() as directory:
         (pathlib.Path(directory) / "postgresql.conf").write_text(text("deploy/postgres/postgresql.conf"))
-        asked = subprocess.run(
-            [postgres, "-C", "checkpoint_timeout", "-D", directory], capture_output=True, text=True
-        )
+        asked = subprocess.run([postgres, "-C", "checkpoint_timeout", "-D", directory], capture_output=True, text=True)
         if asked.returncode or asked.stdout.strip() not in ("900", "15min"):
             yield f"{asked.stdout}{asked.stderr}"
 
@@ -259,7 +286,13 @@ def autoscalers_count_the_queues_that_more_pods_would_empty():
         pattern = trigger["metadata"]["queueName"]
         found[manifest["metadata"]["name"]] = {name for name in broker_names() if re.search(pattern, name)}
         # What a pod has in hand already is no reason for another; only over HTTP can the two be told apart.
-        wanted_of_each = {"useRegex": "true", "operation": "sum", "protocol": "http", "mode": "QueueLength", "excludeUnacknowledged": "true"}
+        wanted_of_each = {
+            "useRegex": "true",
+            "operation": "sum",
+            "protocol": "http",
+            "mode": "QueueLength",
+            "excludeUnacknowledged": "true",
+        }
         if not wanted_of_each.items() <= trigger["metadata"].items():
             yield f"{manifest['metadata']['name']}: does not add up what is ready in the queues"
     if found != wanted:
