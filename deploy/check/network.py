@@ -67,7 +67,7 @@ def has_port(rule, wanted):
 
 
 def lets(overlay, direction, own, other, port):
-    """Whether the policies about one end, of which none refuses nothing, let it talk to the other."""
+    """Whether the policies about one end let it talk to the other; without any it may."""
     if own.namespace != OURS:
         return True
     policies = [manifest["spec"] for manifest in rendered(overlay) if manifest["kind"] == "NetworkPolicy"]
