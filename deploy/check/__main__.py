@@ -8,9 +8,9 @@ where it does not.
 import sys
 import traceback
 
-from . import compose, custom, dockerfile, environment, manifests, references, servers, watching
+from . import compose, custom, dockerfile, environment, guide, manifests, network, references, servers, watching
 
-MODULES = (dockerfile, compose, environment, manifests, custom, references, servers, watching)
+MODULES = (dockerfile, compose, environment, manifests, custom, references, network, servers, watching, guide)
 
 
 def main():

@@ -8,6 +8,7 @@ import re
 import jsonschema
 import yaml
 
+from . import references
 from .dockerfile import stages
 from .tree import DEPLOY, SERVICES, check, document, example, seconds, text, version
 
@@ -36,6 +37,8 @@ def each_service_is_built_of_its_stage_and_told_variables_that_exist():
             yield f"{service}: is built of {entry['build']}"
         if entry["image"] != f"cuewire/{service}:${{CUEWIRE_VERSION:-{version()}}}":
             yield f"{service}: its image is {entry['image']}"
+        if entry["pull_policy"] != "build":
+            yield f"{service}: may be somebody else's image of the same name"
         if [each["path"] for each in entry["env_file"]] != [".env.example", ".env"]:
             yield f"{service}: does not read .env.example and what deploy/.env changes of it"
         for name in entry["environment"]:
@@ -75,10 +78,24 @@ def what_it_names_is_there():
                 yield f"{name}: there is no volume {source}"
         # Of a URL: who is asked, and on which network both are.
         for value in list(entry.get("environment", {}).values()):
-            for host in re.findall(r"(?:@|http://)([a-z-]+):\d+", str(value)):
+            for host, port in re.findall(r"(?:@|http://)([a-z-]+):(\d+)", str(value)):
                 other = file["services"].get(host)
                 if not other or not set(entry["networks"]) & set(other["networks"]):
                     yield f"{name}: cannot reach {host}"
+                elif int(port) not in references.services("dev")[host][1].values():
+                    yield f"{name}: {host} does not listen at {port}"
+    mounted = {volume.split(":")[0] for entry in file["services"].values() for volume in entry.get("volumes", [])}
+    yield from (f"nobody keeps anything in the volume {volume}" for volume in file["volumes"] if volume not in mounted)
+
+
+@check
+def only_senders_and_who_is_asked_from_outside_are_let_out():
+    for name, entry in services().items():
+        outside = name == "sender" or "ports" in entry
+        if entry["networks"] != (["inside", "outside"] if outside else ["inside"]):
+            yield f"{name}: is on {entry['networks']}"
+    if document(PATH)["networks"] != {"inside": {"internal": True}, "outside": None}:
+        yield f"{document(PATH)['networks']}"
 
 
 @check
@@ -88,6 +105,8 @@ def only_loopback_is_opened():
         for port in entry.get("ports", []):
             if not re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port):
                 yield f"{name}: opens {port}"
+            elif int(port.split(":")[-1]) not in references.ports_of_dev()[name]:
+                yield f"{name}: does not listen at {port.split(':')[-1]}"
 
 
 @check
@@ -104,15 +123,38 @@ def images_have_versions():
             yield f"{name}: {entry['image']} has no version"
 
 
+def faults_of_settings(grafana, prometheus):
+    """Of what Grafana and Prometheus are told, in compose as in dev."""
+    (provider,) = document("deploy/grafana/provisioning/dashboards/cuewire.yaml")["providers"]
+    home = pathlib.PurePath(grafana["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    if str(home.parent) != provider["options"]["path"] or not (DEPLOY / "grafana" / "dashboards" / home.name).exists():
+        yield f"Grafana begins with {home}"
+    if grafana["GF_AUTH_ANONYMOUS_ENABLED"] != "true":
+        yield "who does not log in to Grafana sees nothing"
+    if "--config.file=/etc/prometheus/prometheus.yml" not in prometheus or "--storage.tsdb.path=/prometheus" not in prometheus:
+        yield f"Prometheus is told {prometheus}"
+
+
 @check
 def grafana_and_prometheus_find_whom_they_ask():
     (source,) = document("deploy/grafana/provisioning/datasources/prometheus.yaml")["datasources"]
     if source["url"] != "http://prometheus:9090" or "prometheus" not in services():
         yield f"Grafana asks {source['url']}"
+    for path in sorted((DEPLOY / "grafana" / "dashboards").iterdir()):
+        (variable,) = json.loads(path.read_text())["templating"]["list"]
+        if variable["current"]["value"] != source["uid"]:
+            yield f"{path.name}: asks {variable['current']['value']}, and Grafana has {source['uid']}"
     (provider,) = document("deploy/grafana/provisioning/dashboards/cuewire.yaml")["providers"]
     mounted = [volume.split(":")[1] for volume in services()["grafana"]["volumes"]]
     if provider["options"]["path"] not in mounted:
         yield f"Grafana looks for dashboards in {provider['options']['path']}"
+    yield from faults_of_settings(services()["grafana"]["environment"], services()["prometheus"]["command"])
+    read = {"/etc/prometheus/prometheus.yml"} | {
+        f"/etc/prometheus/{name}" for name in document("deploy/prometheus/prometheus.yml")["rule_files"]
+    }
+    given = {volume.split(":")[1] for volume in services()["prometheus"]["volumes"]}
+    if not read <= given:
+        yield f"Prometheus reads {sorted(read - given)}, and has {sorted(given)}"
     for job in document("deploy/prometheus/prometheus.yml")["scrape_configs"]:
         found = [name for each in job.get("dns_sd_configs", []) for name in each["names"]]
         found += [target.split(":")[0] for each in job.get("static_configs", []) for target in each["targets"]]

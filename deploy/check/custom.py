@@ -12,9 +12,16 @@ from .tree import check, each_manifest
 
 TEXT, NUMBER, ANY = str, int, object
 
+TAGS = {"management", "policymaker", "monitoring", "administrator"}
 REFERENCE = {"name": TEXT}
 SELECTOR = {"matchLabels": ANY, "matchExpressions": ANY}
-ENDPOINT = {"port": TEXT, "path": TEXT, "interval": TEXT, "params": ANY, "relabelings": [{"targetLabel": TEXT, "replacement": TEXT}]}
+ENDPOINT = {
+    "port": TEXT,
+    "path": TEXT,
+    "interval": TEXT,
+    "params": ANY,
+    "relabelings": [{"targetLabel": TEXT, "replacement": TEXT}],
+}
 
 # By kind, the API's version and what its spec may have. A `!` marks what must be there.
 KINDS = {
@@ -33,7 +40,7 @@ KINDS = {
     ),
     "User": (
         "rabbitmq.com/v1beta1",
-        {"rabbitmqClusterReference!": {"name!": TEXT}, "tags": [TEXT], "importCredentialsSecret": REFERENCE},
+        {"rabbitmqClusterReference!": {"name!": TEXT}, "tags": [TAGS], "importCredentialsSecret": REFERENCE},
     ),
     "Permission": (
         "rabbitmq.com/v1beta1",
@@ -116,6 +123,9 @@ def faults(value, shape, path):
         for name in shape:
             if name.endswith("!") and name[:-1] not in value:
                 yield f"{path} lacks {name[:-1]}"
+    elif isinstance(shape, set):
+        if value not in shape:
+            yield f"{path} is {value!r}, and must be one of {sorted(shape)}"
     elif not isinstance(value, shape) or (shape is NUMBER and isinstance(value, bool)):
         yield f"{path} is {value!r}, and must be of type {shape.__name__}"
 

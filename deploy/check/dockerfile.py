@@ -9,6 +9,8 @@ import tempfile
 
 from .tree import HEALTH_PORTS, ROOT, SERVICES, check, text, version
 
+LABELS = {"title", "description", "licenses", "version", "revision"}
+
 
 def stages():
     """Each stage's name, what it is from, and its instructions."""
@@ -47,9 +49,12 @@ def each_service_has_an_image_that_runs_it_without_root():
         users = [rest for instruction, rest in inherited + own if instruction == "USER"]
         if not users or not re.fullmatch(r"[1-9]\d*:[1-9]\d*", users[-1]):
             yield f"{service}: runs as {users[-1:]}, and must as a number that is not root's"
+        asked = [rest.partition("CMD ")[2] for instruction, rest in own if instruction == "HEALTHCHECK"]
+        if [json.loads(command) for command in asked] != [[f"/usr/local/bin/{service}", "ready"]]:
+            yield f"{service}: its health is asked by {asked}"
         exposed = " ".join(rest for instruction, rest in own if instruction == "EXPOSE").split()
-        if str(HEALTH_PORTS[service]) not in exposed:
-            yield f"{service}: the port of its health is not exposed"
+        if exposed != ["8080"] * (service == "api") + [str(HEALTH_PORTS[service])]:
+            yield f"{service}: exposes {exposed}"
 
 
 @check
@@ -62,8 +67,27 @@ def images_are_pinned_and_say_what_they_are():
     wanted = re.search(r'^rust-version = "(.+)"$', text("Cargo.toml"), re.M)[1]
     if rust != wanted:
         yield f"it builds with Rust {rust}, and Cargo.toml says {wanted}"
+    for service in SERVICES:
+        labels = " ".join(rest for of in ("runtime", service) for instruction, rest in found[of][1] if instruction == "LABEL")
+        known = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]+)"', labels))
+        if set(known) != LABELS or known["title"] != f"Cuewire {service}":
+            yield f"{service}: its labels are {known}"
     if arguments["VERSION"] != version():
         yield f"the images say version {arguments['VERSION']}, and Cargo.toml {version()}"
+
+
+@check
+def it_builds_for_the_base_that_it_runs_on():
+    """The programs need glibc, libgcc and certificates, of one Debian: that of the builder."""
+    found, arguments = stages()
+    if not arguments["RUST"].endswith("-bookworm") or found["runtime"][0] != "gcr.io/distroless/cc-debian12:nonroot":
+        yield f"it builds on {arguments['RUST']} for {found['runtime'][0]}"
+    build = dict(reversed(found["build"][1]))["RUN"]
+    for wanted in ("--locked", "--release", "type=cache,target=/usr/local/cargo/registry", "type=cache,target=/src/target"):
+        if wanted not in build:
+            yield f"it builds without {wanted}"
+    if ("STOPSIGNAL", "SIGTERM") not in found["runtime"][1]:
+        yield "services end in order by SIGTERM"
 
 
 @check
@@ -90,21 +114,26 @@ def context(directory):
 
 @check
 def the_context_has_all_that_is_built():
-    """Cargo reads the workspace of the context, as it would in the image, without its network."""
+    """Cargo reads the workspace of the context, as it would in the image."""
     found, _ = stages()
     build = dict(reversed(found["build"][1]))["RUN"]
     wanted = set(re.findall(r"--bin (\S+)", build))
     if wanted != set(SERVICES):
         yield f"it builds {wanted}"
     with tempfile.TemporaryDirectory() as directory:
-        directory = pathlib.Path(directory)
-        context(directory)
-        copied = [rest.split()[:-1] for instruction, rest in found["build"][1] if instruction == "COPY"]
-        for source in sum(copied, []):
-            if not (directory / source).exists():
-                yield f"{source} is copied, and .dockerignore leaves it out"
+        kept, directory = pathlib.Path(directory) / "context", pathlib.Path(directory) / "src"
+        directory.mkdir()
+        context(kept)
+        for *sources, target in (rest.split() for instruction, rest in found["build"][1] if instruction == "COPY"):
+            for source in sources:
+                if not (kept / source).exists():
+                    yield f"{source} is copied, and .dockerignore leaves it out"
+                elif (kept / source).is_dir():
+                    shutil.copytree(kept / source, directory / target)
+                else:
+                    shutil.copy(kept / source, directory / target)
         metadata = subprocess.run(
-            ["cargo", "metadata", "--locked", "--offline", "--format-version", "1"],
+            ["cargo", "metadata", "--locked", "--format-version", "1"],
             cwd=directory, capture_output=True, text=True,
         )  # fmt: skip
         if metadata.returncode:

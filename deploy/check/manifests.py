@@ -7,7 +7,7 @@ import kubernetes_validate
 from kubernetes_validate import utils
 
 from .environment import of_container
-from .tree import HEALTH_PORTS, check, each_manifest, each_pod, example, our_service, seconds, version
+from .tree import HEALTH_PORTS, check, each_manifest, each_pod, example, our_service, seconds, text, version
 
 # The oldest that has all that is used (preStop's sleep), and a new one.
 VERSIONS = ("1.30", "1.34")
@@ -60,13 +60,76 @@ def services_are_asked_at_the_right_places():
 
 
 @check
+def everything_that_stays_says_whether_it_is_ready():
+    for name, manifest, _ in each_manifest("Deployment", "StatefulSet"):
+        for container in manifest["spec"]["template"]["spec"]["containers"]:
+            if "readinessProbe" not in container:
+                yield f"{name}: gets work before it can do it"
+
+
+@check
+def probes_give_time_to_start_and_restart_only_what_hangs():
+    """What is not ready gets no work within seconds; what does not answer for a minute is started again, and not sooner."""
+    for name, _, _, _, container in ours():
+        if container.get("args"):
+            continue
+
+        def patience(probe):
+            own = container[probe]
+            return own["periodSeconds"] * own["failureThreshold"]
+
+        if not (
+            patience("readinessProbe") <= 15 and 60 <= patience("startupProbe") <= 300 and 60 <= patience("livenessProbe") <= 120
+        ):
+            yield f"{name}: {[patience(each) for each in ('readinessProbe', 'startupProbe', 'livenessProbe')]} s"
+
+
+@check
+def services_go_on_while_pods_are_replaced_or_drained():
+    for name, manifest, overlay in each_manifest("Deployment"):
+        template = manifest["spec"]["template"]
+        if not our_service(template["spec"]["containers"][0]):
+            continue
+        if manifest["spec"]["strategy"]["rollingUpdate"] != {"maxUnavailable": 0, "maxSurge": 1}:
+            yield f"{name}: stops an old pod before a new one is ready"
+        budgets = [m["spec"] for _, m, of in each_manifest("PodDisruptionBudget") if of == overlay
+                   and m["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()]  # fmt: skip
+        # None at all would keep a node from being drained.
+        if [budget.get("maxUnavailable") for budget in budgets] != [1]:
+            yield f"{name}: its budgets are {budgets}"
+
+
+@check
+def production_has_two_of_each_service_at_least():
+    least = {}
+    for _, manifest, of in each_manifest("Deployment", "HorizontalPodAutoscaler", "ScaledObject"):
+        spec = manifest["spec"]
+        if of == "production" and manifest["kind"] == "Deployment" and our_service(spec["template"]["spec"]["containers"][0]):
+            least.setdefault(manifest["metadata"]["name"], spec.get("replicas", 0))
+        elif of == "production" and "scaleTargetRef" in spec:
+            least[spec["scaleTargetRef"]["name"]] = spec.get("minReplicas") or spec.get("minReplicaCount")
+    yield from (f"{name}: there may be {pods}" for name, pods in least.items() if pods < 2)
+
+
+@check
+def jobs_run_commands_that_their_program_has():
+    seen = 0
+    for name, _, _, _, container in ours():
+        if container.get("args"):
+            seen += 1
+            arm = ", ".join(f'"{word}"' for word in container["args"])
+            if f"[{arm}] =>" not in text(f"services/{our_service(container)}/src/main.rs"):
+                yield f"{name}: {our_service(container)} has no command {container['args']}"
+    if not seen:
+        yield "no job was looked at"
+
+
+@check
 def pods_have_time_to_finish():
     for name, overlay, _, pod, container in ours():
         if container.get("args"):
             continue
-        grace = dict(of_container(container, overlay)).get(
-            "CUEWIRE_SHUTDOWN_GRACE", example()["CUEWIRE_SHUTDOWN_GRACE"]
-        )
+        grace = dict(of_container(container, overlay)).get("CUEWIRE_SHUTDOWN_GRACE", example()["CUEWIRE_SHUTDOWN_GRACE"])
         pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         if pod["terminationGracePeriodSeconds"] <= seconds(grace) + pause:
             yield f"{name}: has {pod['terminationGracePeriodSeconds']} s, and needs more than {grace} and {pause} s"
@@ -89,6 +152,14 @@ def pods_have_no_more_rights_than_they_need():
                 yield f"{name}: {own}"
             if our_service(container) and not own["readOnlyRootFilesystem"]:
                 yield f"{name}: may write to its file system"
+
+
+@check
+def data_keep_their_modes():
+    """Given to the group anew at each start, RabbitMQ's cookie would be refused, and Postgres' directory too."""
+    for name, manifest, _ in each_manifest("StatefulSet"):
+        if manifest["spec"]["template"]["spec"]["securityContext"].get("fsGroupChangePolicy") != "OnRootMismatch":
+            yield f"{name}: opens its files to the group at each start"
 
 
 @check

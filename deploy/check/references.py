@@ -3,7 +3,8 @@
 import base64
 import re
 
-from .tree import OVERLAYS, check, each_manifest, each_pod, rendered, text
+from . import compose
+from .tree import DEPLOY, OVERLAYS, check, document, each_manifest, each_pod, rendered, text
 
 # What the operators make of a manifest: by its kind, secrets (with their keys) and services (with their ports).
 SECRETS_OF = {
@@ -15,10 +16,10 @@ SERVICES_OF = {
     "RabbitmqCluster": {"{}": {"amqp": 5672, "management": 15672, "prometheus": 15692}},
     "Cluster": {"{}-rw": {"postgres": 5432}},
 }
-# Pods of operators: by the kind, their labels and their ports by name.
+# Pods of operators: by the kind, the labels that they give them by themselves, and their ports by name.
 PODS_OF = {
-    "RabbitmqCluster": ({"app.kubernetes.io/name": "{}", "cuewire-server": "broker"}, {"amqp": 5672, "management": 15672, "prometheus": 15692, "epmd": 4369, "distribution": 25672}),
-    "Cluster": ({"cnpg.io/cluster": "{}", "cuewire-server": "database"}, {"postgresql": 5432, "metrics": 9187, "status": 8000}),
+    "RabbitmqCluster": ({"app.kubernetes.io/name": "{}"}, {"amqp": 5672, "management": 15672, "prometheus": 15692, "epmd": 4369, "distribution": 25672}),
+    "Cluster": ({"cnpg.io/cluster": "{}"}, {"postgresql": 5432, "metrics": 9187, "status": 8000}),
 }  # fmt: skip
 
 
@@ -56,10 +57,28 @@ def pods(overlay):
         if of == overlay:
             ports = {port["name"]: port["containerPort"] for c in pod["containers"] for port in c.get("ports", [])}
             yield labels, ports
+    yield from of_operators(overlay).values()
+
+
+def ports_of_dev():
+    """At which ports each server's container listens, the same in compose."""
+    return {
+        name.split()[-1]: {port["containerPort"] for c in pod["containers"] for port in c.get("ports", [])}
+        for name, _, _, pod in each_pod("dev")
+    }
+
+
+def of_operators(overlay):
+    """The pods that operators make of an overlay's manifests, by name: labels, with those that they are told, and ports."""
+    found = {}
     for manifest in rendered(overlay):
         if manifest["kind"] in PODS_OF:
+            name, spec = manifest["metadata"]["name"], manifest["spec"]
             labels, ports = PODS_OF[manifest["kind"]]
-            yield {key: value.format(manifest["metadata"]["name"]) for key, value in labels.items()}, ports
+            override = spec.get("override", {}).get("statefulSet", {}).get("spec", {}).get("template", {}).get("metadata", {})
+            told = override.get("labels", {}) | spec.get("inheritedMetadata", {}).get("labels", {})
+            found[name] = ({key: value.format(name) for key, value in labels.items()} | told, ports)
+    return found
 
 
 def selects(selector, labels):
@@ -84,10 +103,11 @@ def keys_named(pod):
                 if reference:
                     yield kind, reference["name"], reference["key"]
     for volume in pod.get("volumes", []):
-        for field, kind, of in (("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")):
-            if field in volume:
-                for item in volume[field].get("items", [{"key": None}]):
-                    yield kind, volume[field][of], item["key"]
+        for source in (volume, *volume.get("projected", {}).get("sources", [])):
+            for field, kind, of in (("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")):
+                if field in source:
+                    for item in source[field].get("items", [{"key": None}]):
+                        yield kind, source[field][of], item["key"]
 
 
 @check
@@ -118,6 +138,39 @@ def mounts_and_accounts_are_there():
         accounts = [m["metadata"]["name"] for m in rendered(overlay) if m["kind"] == "ServiceAccount"]
         if account and account not in accounts:
             yield f"{name}: there is no service account {account}"
+
+
+@check
+def files_in_urls_are_mounted():
+    for name, overlay, _, pod in each_pod():
+        items = {
+            volume["name"]: [item["path"] for item in volume.get("secret", {}).get("items", [])]
+            for volume in pod.get("volumes", [])
+        }
+        for container in pod["containers"]:
+            mounted = {
+                f"{mount['mountPath']}/{path}"
+                for mount in container.get("volumeMounts", [])
+                for path in items.get(mount["name"], [])
+            }
+            for entry in container.get("env", []):
+                for path in re.findall(r"sslrootcert=([^&]+)", entry.get("value", "")):
+                    if path not in mounted:
+                        yield f"{name}: {entry['name']} names {path}, and there is {sorted(mounted)}"
+
+
+@check
+def each_service_of_production_is_its_own_broker_user():
+    for name, _, _, pod in each_pod("production"):
+        kind, service = name.split()[-2:]
+        of = {e["name"]: e["valueFrom"]["secretKeyRef"] for e in pod["containers"][0].get("env", []) if "valueFrom" in e}
+        if "BROKER_USER" in of:
+            wanted = "rabbitmq-default-user" if kind == "Job" else f"{service}-user-credentials"
+            if of["BROKER_USER"] != {"name": wanted, "key": "username"} or of["BROKER_PASSWORD"] != {
+                "name": wanted,
+                "key": "password",
+            }:
+                yield f"{name}: is {of['BROKER_USER']}"
 
 
 def keys_of_volume(overlay, pod, name):
@@ -176,23 +229,6 @@ def policies_name_pods_and_ports_that_are_there():
                 # The command line of a broker's nodes has no name and no container's port.
                 if asked and port not in known and port not in range(35672, 35683):
                     yield f"{name}: nobody there has the port {port}"
-
-
-@check
-def services_reach_their_servers_and_only_senders_the_world():
-    """By the policies that are about a pod, and the labels of the server's pods."""
-    for name, overlay, labels, pod in each_pod():
-        if labels.get("app.kubernetes.io/part-of") != "cuewire":
-            continue
-        about = [m for _, m, of in each_manifest("NetworkPolicy") if of == overlay and selects(m["spec"]["podSelector"], labels)]
-        outside = any("ipBlock" in to for policy in about for rule in policy["spec"].get("egress", []) for to in rule["to"])
-        if outside != (labels["app.kubernetes.io/name"] == "sender"):
-            yield f"{name}: {'may' if outside else 'may not'} talk to the world"
-        for role in ("broker", "database"):
-            reached = [selector for policy in about for way, selectors, _ in peers(policy) if way == "egress"
-                       for selector in selectors if selects(selector, {"cuewire-server": role})]  # fmt: skip
-            if not reached:
-                yield f"{name}: may not talk to the {role}"
 
 
 def autoscaled(overlay):
@@ -263,6 +299,33 @@ def hosts_in_urls_are_services_with_that_port():
                     yield f"{overlay}: {manifest['kind']} {manifest['metadata']['name']}: nobody is at {host}:{port}"
     if seen < 8:
         yield f"only {seen} URLs were looked at"
+
+
+@check
+def prometheus_and_grafana_of_dev_find_whom_they_ask():
+    """They are told the same as in compose, where names are those of services too."""
+    (source,) = document("deploy/grafana/provisioning/datasources/prometheus.yaml")["datasources"]
+    asked = [source["url"].removeprefix("http://").split(":")]
+    for job in document("deploy/prometheus/prometheus.yml")["scrape_configs"]:
+        asked += [(name, each["port"]) for each in job.get("dns_sd_configs", []) for name in each["names"]]
+        asked += [target.split(":") for each in job.get("static_configs", []) for target in each["targets"]]
+    for name, port in asked:
+        if int(port) not in services("dev").get(name, (None, {}))[1].values():
+            yield f"nobody is at {name}:{port}"
+    (pod,) = (pod for name, _, _, pod in each_pod("dev") if name.endswith("Deployment grafana"))
+    mounted = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    (provider,) = document("deploy/grafana/provisioning/dashboards/cuewire.yaml")["providers"]
+    wanted = {provider["options"]["path"], "/etc/grafana/provisioning/datasources", "/etc/grafana/provisioning/dashboards"}
+    if not wanted <= mounted:
+        yield f"Grafana lacks {sorted(wanted - mounted)}"
+    variables = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
+    (prometheus,) = (other for name, _, _, other in each_pod("dev") if name.endswith("Deployment prometheus"))
+    yield from compose.faults_of_settings(variables, prometheus["containers"][0]["args"])
+    if not {"/etc/prometheus", "/prometheus"} <= {mount["mountPath"] for mount in prometheus["containers"][0]["volumeMounts"]}:
+        yield "Prometheus lacks its configuration, or a place for its data"
+    files = {file for kind, of, _ in keys_named(pod) for file in configured("dev", kind)[of] if file.endswith(".json")}
+    if files != {path.name for path in (DEPLOY / "grafana" / "dashboards").iterdir()}:
+        yield f"Grafana has the dashboards {sorted(files)}"
 
 
 def as_text(manifest):

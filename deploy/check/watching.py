@@ -15,10 +15,11 @@ import yaml
 from .tree import DEPLOY, check, document, each_manifest, text
 
 RULES = "deploy/prometheus/rules.yml"
+RULES_OF_THE_OPERATOR = "kubernetes/overlays/production/alerts.yaml"
 README = "deploy/README.md"
 DASHBOARDS = ("overview", "senders", "rabbitmq", "postgres")
 RULE_HEAD = """\
-# The rules of rules.yml for the Prometheus operator, made by `deploy/local/deployment --write`.
+# The rules of deploy/prometheus/rules.yml for the Prometheus operator, made by `deploy/local/deployment --write`.
 """
 
 
@@ -34,7 +35,7 @@ def prometheus_rule():
 
 
 def write():
-    (DEPLOY / "prometheus" / "prometheus-rule.yaml").write_text(prometheus_rule())
+    (DEPLOY / RULES_OF_THE_OPERATOR).write_text(prometheus_rule())
     subprocess.run([sys.executable, DEPLOY / "grafana" / "generate.py"], check=True)
 
 
@@ -79,8 +80,8 @@ def each_alert_says_what_is_wrong_and_leads_to_what_to_do():
 
 @check
 def what_is_generated_is_up_to_date():
-    if (DEPLOY / "prometheus" / "prometheus-rule.yaml").read_text() != prometheus_rule():
-        yield "prometheus/prometheus-rule.yaml is not rules.yml: run deploy/local/deployment --write"
+    if (DEPLOY / RULES_OF_THE_OPERATOR).read_text() != prometheus_rule():
+        yield f"{RULES_OF_THE_OPERATOR} is not rules.yml: run deploy/local/deployment --write"
     with tempfile.TemporaryDirectory() as directory:
         subprocess.run([sys.executable, DEPLOY / "grafana" / "generate.py", directory], check=True)
         for name in DASHBOARDS:
@@ -108,6 +109,17 @@ def dashboards_can_be_read():
 
 
 @check
+def metrics_that_are_asked_for_are_declared():
+    """Ours, each in one place for its service; that they have values, a test asks a running system."""
+    sources = [*DEPLOY.parent.glob("services/*/src/metrics.rs"), *DEPLOY.parent.glob("shared/src/**/*.rs")]
+    declared = {name for path in sources for name in re.findall(r'"(cuewire_[a-z_]+)"', path.read_text())}
+    asked = set(re.findall(r"\b(cuewire_[a-z_]+)", text(RULES) + text("deploy/grafana/generate.py")))
+    for name in sorted(asked):
+        if not {name, re.sub("_(bucket|sum|count)$", "", name)} & declared:
+            yield f"nobody declares {name}"
+
+
+@check
 def kubernetes_has_every_dashboard():
     found = {key for _, manifest, of in each_manifest("ConfigMap") if of == "production"
              and manifest["metadata"].get("labels", {}).get("grafana_dashboard") for key in manifest["data"]}  # fmt: skip
@@ -118,29 +130,25 @@ def kubernetes_has_every_dashboard():
 @check
 def prometheus_has_the_same_jobs_in_compose_and_in_kubernetes():
     """The rules and the dashboards ask for jobs by these names."""
-    compose = {job["job_name"] for job in document("deploy/prometheus/prometheus.yml")["scrape_configs"]}
-    kubernetes = set()
-    for _, manifest, _ in each_manifest("ServiceMonitor"):
+    compose = {
+        job["job_name"]: (job.get("metrics_path", "/metrics"), job.get("params"))
+        for job in document("deploy/prometheus/prometheus.yml")["scrape_configs"]
+    }
+    kubernetes = {}
+    for name, manifest, _ in each_manifest("ServiceMonitor", "PodMonitor", "PrometheusRule"):
+        if manifest["metadata"].get("labels", {}).get("release") != "kube-prometheus-stack":
+            yield f"{name}: kube-prometheus-stack does not look for it"
         spec = manifest["spec"]
-        for endpoint in spec["endpoints"]:
-            kubernetes |= {each["replacement"] for each in endpoint.get("relabelings", []) if each["targetLabel"] == "job"}
-        if "jobLabel" in spec:
-            (expression,) = spec["selector"]["matchExpressions"]
-            if expression["key"] == spec["jobLabel"]:
-                kubernetes |= set(expression["values"])
+        for endpoint in spec.get("endpoints", []):
+            jobs = [each["replacement"] for each in endpoint.get("relabelings", []) if each["targetLabel"] == "job"]
+            if "jobLabel" in spec:
+                (expression,) = spec["selector"]["matchExpressions"]
+                jobs += expression["values"] if expression["key"] == spec["jobLabel"] else []
+            kubernetes |= {job: (endpoint.get("path", "/metrics"), endpoint.get("params")) for job in jobs}
     if compose != kubernetes:
-        yield f"compose has {sorted(compose)}, Kubernetes {sorted(kubernetes)}"
+        yield f"compose has {compose}, Kubernetes {kubernetes}"
     asked = set(re.findall(r'job="([\w-]+)"', text(RULES)))
     for names in re.findall(r'job=~"([^"]+)"', text(RULES) + text("deploy/grafana/generate.py")):
         asked |= set(names.split("|"))
-    if not asked <= compose:
-        yield f"nobody has the jobs {sorted(asked - compose)}"
-
-
-@check
-def the_readme_names_every_panel_of_the_overview():
-    dashboard = json.loads(text("deploy/grafana/dashboards/overview.json"))
-    readme = text("README.md")
-    for panel in dashboard["panels"]:
-        if panel["type"] != "row" and f"**{panel['title']}**" not in readme:
-            yield f"README.md does not speak of «{panel['title']}»"
+    if not asked <= set(compose):
+        yield f"nobody has the jobs {sorted(asked - set(compose))}"

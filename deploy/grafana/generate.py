@@ -115,6 +115,19 @@ JOBS = 'job=~"api|router|sender|dlq-reaper|rabbitmq|rabbitmq-queues|postgres"'
 QUEUE = "rabbitmq_detailed_queue_messages_ready"
 ENDED = 'state="delivered"'
 
+def by(label):
+    """What became of attempts, by category or format."""
+    attempts = "cuewire_sender_attempts_total"
+    return [
+        panel(f"Delivered, by {label}", "Deliveries that a receiver took.", "reqps",
+              [(rate(attempts, label, ENDED), f"{{{{{label}}}}}")], 6, stacked=True),
+        panel(f"Failed attempts, by {label}", "Requests that did not deliver, to be retried or for good.", "reqps",
+              [(rate(attempts, label, 'state!="delivered"'), f"{{{{{label}}}}}")], 6, stacked=True),
+        panel(f"Dead, by {label}", "Deliveries that failed for good, an hour.", "short",
+              [(f'sum by ({label}) (increase({attempts}{{state="dead"}}[1h]))', f"{{{{{label}}}}}")], 6, stacked=True),
+    ]  # fmt: skip
+
+
 OVERVIEW = dashboard(
     "overview",
     "overview",
@@ -134,11 +147,11 @@ OVERVIEW = dashboard(
               [(f"(count(cuewire_connected == 0) or vector(0)) + (count(up{{{JOBS}}} == 0) or vector(0))", "")], 4, "stat", red=1),
         row("What comes in and goes out"),
         panel("Accepted, by category", "Events that were routed. `other` is what no platform has in its catalogue.", "reqps",
-              [(rate("cuewire_router_routed_events_total", "category"), "{{category}}")], stacked=True),
-        panel("Delivered, by format", "Deliveries that a receiver took.", "reqps",
-              [(rate("cuewire_sender_attempts_total", "format", ENDED), "{{format}}")], stacked=True),
+              [(rate("cuewire_router_routed_events_total", "category"), "{{category}}")], 6, stacked=True),
+        *by("category"),
         panel("Dead letters, by reason", "Put on record, an hour.", "short",
-              [("sum by (reason) (increase(cuewire_dead_letters_total[1h]))", "{{reason}}")], stacked=True),
+              [("sum by (reason) (increase(cuewire_dead_letters_total[1h]))", "{{reason}}")], 6, stacked=True),
+        *by("format"),
         panel("Not accepted", "Over HTTP: refused for going above the organization's limit, or since the broker did not "
               "take them. In the router: rejected (nobody's, or against a schema) or dropped as repeats.", "reqps",
               [(rate("cuewire_api_events_refused_total"), "above the limit"),
@@ -296,7 +309,7 @@ POSTGRES = dashboard(
               6, "stat", red=0.8),
         panel("Size", "Of the database.", "bytes", [(f"sum(pg_database_size_bytes{{{OURS}}})", "")], 6, "stat"),
         panel("Days with partitions", "From tomorrow on. The reaper makes 14 ahead.", "short",
-              [("min(cuewire_partition_days_ahead)", "")], 6, "stat"),
+              [("min(cuewire_partitions_ahead)", "")], 6, "stat"),
         row("Work"),
         panel("Transactions", "A batch of events, attempts or dead letters is one.", "ops",
               [(rate("pg_stat_database_xact_commit", where=OURS), "committed"),

@@ -147,8 +147,10 @@ pub enum LogFormat {
 /// Above the longest request (30 s) with its record and confirms.
 const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(45);
 
-/// The libraries tell of what the services tell themselves: lapin logs an error for every clean stop.
-const DEFAULT_LOG: &str = "info,lapin=off,refinery_core=warn,tokio_postgres=warn";
+/// The libraries tell of what the services tell themselves: lapin logs an error for every clean stop, and the verifier
+/// one for every receiver whose certificate is refused.
+const DEFAULT_LOG: &str =
+    "info,lapin=off,refinery_core=warn,rustls_platform_verifier=off,tokio_postgres=warn";
 
 impl Common {
     /// Reads what every service needs; `health_port` is the service's own default.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// A program that says in its log where it listens.
@@ -56,6 +56,19 @@ impl PostgresExporter {
     pub fn address(&self) -> &str {
         &self.0.address
     }
+}
+
+/// What `promtool` has against these metrics: their names, units, types and help.
+pub async fn lint(metrics: &str) -> Result<(), String> {
+    let mut command = Command::new("promtool");
+    let command = command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("promtool is there");
+    let mut input = child.stdin.take().expect("it is piped");
+    input.write_all(metrics.as_bytes()).await.expect("promtool reads");
+    drop(input);
+    let output = child.wait_with_output().await.expect("promtool ends");
+    let said = || String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned();
+    if output.status.success() { Ok(()) } else { Err(said()) }
 }
 
 /// A Prometheus.

@@ -22,7 +22,7 @@ pub(crate) struct Metrics {
     pub(crate) disabled: IntCounter,
     pub(crate) open_breakers: IntGauge,
     pub(crate) redrive_lateness: Histogram,
-    pub(crate) partition_days_ahead: IntGauge,
+    pub(crate) partitions_ahead: IntGauge,
     pub(crate) partitions_dropped: IntCounterVec,
     pub(crate) rows_deleted: IntCounterVec,
     pub(crate) retention_runs: IntCounterVec,
@@ -96,10 +96,10 @@ impl Metrics {
                 "From the time when a dead letter was due to be sent again without being asked for until it was",
                 AGE_SECONDS,
             ),
-            partition_days_ahead: gauge(
+            partitions_ahead: gauge(
                 registry,
-                "cuewire_partition_days_ahead",
-                "For how many days from tomorrow on every table has its partition",
+                "cuewire_partitions_ahead",
+                "Daily partitions that every table has from tomorrow on",
             ),
             partitions_dropped: counters(
                 registry,

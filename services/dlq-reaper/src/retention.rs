@@ -41,8 +41,8 @@ pub(crate) async fn keep_calendar(database: &Database, config: &Config, metrics:
             metrics.retention_runs.with_label_values(&[result]).inc();
             next_run = Instant::now() + next;
         }
-        match database.partition_days_ahead().await {
-            Ok(days) => metrics.partition_days_ahead.set(days),
+        match database.partitions_ahead().await {
+            Ok(days) => metrics.partitions_ahead.set(days),
             Err(error) => tracing::debug!(%error, "the partitions could not be counted"),
         }
         tokio::time::sleep(LOOK_EVERY).await;

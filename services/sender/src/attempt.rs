@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use cuewire::catalogue::category_label;
 use cuewire::delivery::{Attempt, Failure, Outcome, State};
 use cuewire::event::Event;
 use cuewire::formats::{Outgoing, Request};
@@ -58,7 +59,8 @@ impl Sender {
         let late = (attempt.started_at - delivery.not_before.unwrap_or(delivery.due)).as_seconds_f64();
         self.metrics.lateness.with_label_values(&[delivery.lane.as_str()]).observe(late.max(0.0));
         self.metrics.duration.with_label_values(&[format]).observe(attempt.duration.as_secs_f64());
-        self.metrics.attempts.with_label_values(&[format, state]).inc();
+        let category = category_label(&delivery.category);
+        self.metrics.attempts.with_label_values(&[category, format, state]).inc();
         self.metrics.outcomes.with_label_values(&[outcome_label(&attempt.outcome)]).inc();
         tracing::info!(
             event = %attempt.event_id,

@@ -6,7 +6,7 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, R
 /// A sender's metrics.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    /// Attempts by format and the delivery's state after them.
+    /// Attempts by the catalogue's category, format, and the delivery's state after them.
     pub attempts: IntCounterVec,
     /// Answers by the class of their status, and failures by kind.
     pub outcomes: IntCounterVec,
@@ -50,8 +50,8 @@ impl Metrics {
         let metrics = Self {
             attempts: counters(
                 "cuewire_sender_attempts_total",
-                "Attempts by format and the delivery's state after them",
-                &["format", "state"],
+                "Attempts by category (those of the platforms, or other), format, and the delivery's state after them",
+                &["category", "format", "state"],
             ),
             outcomes: counters(
                 "cuewire_sender_outcomes_total",

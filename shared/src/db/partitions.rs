@@ -140,7 +140,7 @@ impl Database {
     }
 
     /// For how many days from tomorrow on every table has its partition.
-    pub async fn partition_days_ahead(&self) -> Result<i64, DbError> {
+    pub async fn partitions_ahead(&self) -> Result<i64, DbError> {
         let connection = self.connection().await?;
         Ok(days_ahead(&partitions(&connection).await?, today()))
     }
@@ -229,7 +229,7 @@ mod tests {
     fn partitions_are_made_ahead_for_every_table_while_others_write() {
         scratch::test(async |scratch| {
             let Scratch { database, client, .. } = scratch;
-            assert_eq!(database.partition_days_ahead().await.unwrap(), DAYS_AHEAD);
+            assert_eq!(database.partitions_ahead().await.unwrap(), DAYS_AHEAD);
             for (table, indexes) in TABLES {
                 let attached = scratch.attached(table).await;
                 let expected: Vec<String> =

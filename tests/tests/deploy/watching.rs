@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cuewire_tests::amqp::Raw;
-use cuewire_tests::prometheus::{PostgresExporter, Prometheus};
+use cuewire_tests::prometheus::{PostgresExporter, Prometheus, lint};
 use cuewire_tests::wait::within;
 use cuewire_tests::{Answer, Organization, Receiver, Service, Setup, System};
 use serde_json::Value;
@@ -86,6 +86,7 @@ async fn load(system: &System, organization: &Organization<'_>) -> Infallible {
         pace.tick().await;
         let event = organization.event("recordings.completed");
         let _ = organization.admin.post("/v1/events", &event).await.expect(202);
+        let _ = organization.admin.get("/v1/made-up").await.expect(404);
         system.amqp().await.publish(&event).await; // a repeat
         system.amqp().await.publish(&organization.event("made-up.category")).await;
         system.amqp().await.publish(&cuewire_tests::event("a.b", "nobody")).await;
@@ -99,6 +100,39 @@ async fn have_data(prometheus: &Prometheus, expressions: &[(String, String)]) {
         })
         .await;
     }
+}
+
+/// Labels by which metrics may be told apart: each has few values, which no client makes up.
+const LABELS: [&str; 17] = [
+    "action",
+    "category",
+    "cause",
+    "component",
+    "error",
+    "format",
+    "lane",
+    "le",
+    "method",
+    "outcome",
+    "reason",
+    "result",
+    "route",
+    "service",
+    "state",
+    "status",
+    "table",
+];
+
+/// Series with another label, or with a value that a publisher or a tenant chose: their number would have no bound.
+fn unbounded<'a>(metrics: &'a str, organization: &str) -> Vec<&'a str> {
+    let has_other_label = |series: &str| {
+        let mut labels = series.split(['{', ',']).skip(1).filter_map(|label| label.split_once("=\""));
+        labels.any(|(name, _)| name != "version" && !LABELS.contains(&name))
+    };
+    let is_made_up =
+        |series: &str| [organization, "made-up", "127.0.0.1"].iter().any(|word| series.contains(word));
+    let series = metrics.lines().filter(|line| !line.starts_with('#'));
+    series.filter(|series| has_other_label(series) || is_made_up(series)).collect()
 }
 
 #[test]
@@ -136,6 +170,11 @@ fn every_expression_of_every_panel_and_alert_finds_data_on_a_running_system() {
             .await;
             for rule in prometheus.rules().await {
                 assert_eq!(rule["health"], "ok", "{rule}");
+            }
+            for service in Service::ALL {
+                let metrics = system.metrics(service).await;
+                assert_eq!(lint(&metrics).await, Ok(()), "{}", service.name());
+                assert_eq!(unbounded(&metrics, &organization.id), Vec::<&str>::new(), "{}", service.name());
             }
             // And nobody is told of what is well.
             let others = "ALERTS{alertname=~\"CuewireUnrouted|CuewireBrokerAlarm|CuewireParkingNotEmpty\"}";

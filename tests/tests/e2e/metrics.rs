@@ -83,6 +83,7 @@ fn each_service_counts_and_times_an_event_and_its_retry() {
             Service::Sender,
             &[
                 ("cuewire_sender_attempts_total", &[("state", "retrying"), ("format", "standard")], 1.0),
+                ("cuewire_sender_attempts_total", &[("category", "other")], 2.0),
                 ("cuewire_sender_attempts_total", &[("state", "delivered"), ("format", "standard")], 1.0),
                 ("cuewire_sender_outcomes_total", &[("outcome", "5xx")], 1.0),
                 ("cuewire_sender_outcomes_total", &[("outcome", "2xx")], 1.0),

@@ -99,7 +99,7 @@ fn the_reaper_drops_what_is_old_makes_the_days_to_come_and_leaves_the_rest() {
             .await;
         assert_eq!(deleted, Some(2.0));
         until("it is said for how many days there are partitions", async || {
-            (system.sum(Service::DlqReaper, "cuewire_partition_days_ahead").await >= 13.0).then_some(())
+            (system.sum(Service::DlqReaper, "cuewire_partitions_ahead").await >= 13.0).then_some(())
         })
         .await;
 

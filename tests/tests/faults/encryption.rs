@@ -1,6 +1,11 @@
-//! Postgres over TLS, as its URL asks for it.
+//! Postgres over TLS, as its URL asks for it; and receivers whose certificate nobody vouches for.
 
+use std::process::Stdio;
+
+use cuewire_tests::event::id;
 use cuewire_tests::{Receiver, Service, Setup, System};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
 use uuid::Uuid;
 
 use crate::starting::run_to_its_end;
@@ -90,5 +95,43 @@ fn a_database_that_does_not_speak_tls_is_refused_where_the_url_requires_it() {
             run_to_its_end("api", &["migrate"], variables.chain([("DATABASE_URL", url.as_str())])).await;
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("does not support TLS"), "{said}");
+    });
+}
+
+/// A server that speaks TLS with a certificate of its own making, and its URL; it ends when it is dropped.
+async fn self_certified() -> (Child, String) {
+    let script = "
+        cd $(mktemp -d)
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=receiver \
+            -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem
+        exec openssl s_server -accept 127.0.0.1:0 -cert cert.pem -key key.pem -www";
+    let mut command = Command::new("sh");
+    command.args(["-ec", script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut server = command.kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(server.stdout.take().expect("it is piped")).lines();
+    loop {
+        let line = lines.next_line().await.unwrap().expect("it says where it listens");
+        if let Some(address) = line.strip_prefix("ACCEPT ") {
+            return (server, format!("https://{address}/"));
+        }
+    }
+}
+
+#[test]
+fn a_receiver_whose_certificate_is_refused_is_a_failed_attempt_and_no_error_of_ours() {
+    Setup::processes().run(async |system| {
+        let (_server, url) = self_certified().await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(url).schedule(&[]).create().await;
+        let event = organization.event("a.b");
+        system.amqp().await.publish(&event).await;
+        let delivery = organization.delivery(id(&event), &webhook, "dead").await;
+        let path = format!("/v1/deliveries/{}", delivery["id"].as_str().unwrap());
+        let delivery = organization.admin.get(&path).await.expect(200);
+        let error = delivery["attempts"][0]["error"].as_str().unwrap();
+        assert!(error.contains("certificate"), "{error}");
+        let errors: Vec<_> = system.said(Service::Sender).await;
+        let errors: Vec<_> = errors.iter().filter(|line| line.contains("ERROR")).collect();
+        assert_eq!(errors, Vec::<&String>::new());
     });
 }

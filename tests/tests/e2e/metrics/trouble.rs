@@ -174,7 +174,7 @@ fn what_the_reaper_sends_again_parks_and_removes_is_counted() {
         database.batch_execute(old).await.unwrap();
         system.start(Service::DlqReaper).await;
         becomes(system, Service::DlqReaper, "cuewire_retention_runs_total", &[("result", "done")], 1.0).await;
-        becomes(system, Service::DlqReaper, "cuewire_partition_days_ahead", &[], 14.0).await;
+        becomes(system, Service::DlqReaper, "cuewire_partitions_ahead", &[], 14.0).await;
         has(
             system,
             Service::DlqReaper,
