@@ -19,6 +19,8 @@ pub mod retries;
 mod scratch;
 pub mod settings;
 mod tls;
+#[cfg(test)]
+mod upgrades;
 pub mod webhooks;
 
 use std::time::Duration;

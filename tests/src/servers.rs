@@ -81,13 +81,29 @@ impl OwnServers {
         self.run(arguments, &[]).await;
     }
 
-    async fn run(&self, arguments: &[&str], options: &[(&str, &str)]) {
+    /// Asks the broker by its command line, and answers with the rows that it lists.
+    pub async fn rabbitmqctl(&self, arguments: &[&str]) -> Vec<serde_json::Value> {
+        let arguments = [&["rabbitmqctl", "--silent", "--formatter", "json"], arguments].concat();
+        let output = self.run(&arguments, &[]).await;
+        serde_json::from_slice(&output.stdout).expect("the broker lists rows as JSON")
+    }
+
+    /// The command line of this broker, to be run as any other program: the words before its arguments.
+    #[must_use]
+    pub fn rabbitmqctl_command(&self) -> String {
+        let script = root().join("deploy/local/servers");
+        let (run_dir, script) = (self.run_dir.display(), script.display());
+        format!(r#"env -i PATH="$PATH" HOME="$HOME" RUN_DIR='{run_dir}' '{script}' rabbitmqctl"#)
+    }
+
+    async fn run(&self, arguments: &[&str], options: &[(&str, &str)]) -> std::process::Output {
         let output = self.script(arguments, options).await;
         assert!(
             output.status.success(),
             "deploy/local/servers {arguments:?} failed: {}",
             String::from_utf8_lossy(&output.stderr)
         );
+        output
     }
 
     async fn script(&self, arguments: &[&str], options: &[(&str, &str)]) -> std::process::Output {

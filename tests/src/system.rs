@@ -1,13 +1,7 @@
-//! The system under test: the services on a place of their own, and all that a test does to them.
-
-use std::panic::AssertUnwindSafe;
-use std::time::Duration;
+//! The system under test: where its services run and what they are configured with, and all ways to it from outside.
 
 use cuewire::config::{Common, Environment};
-use futures_util::FutureExt;
-use reqwest::StatusCode;
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, OnceCell};
 use tokio_postgres::NoTls;
 use uuid::Uuid;
@@ -16,154 +10,16 @@ use crate::amqp::Amqp;
 use crate::api::Client;
 use crate::management::{Management, Permissions};
 use crate::organization::Organization;
-use crate::panics;
 use crate::place::{Place, Schema};
-use crate::process::{Ended, Process};
 use crate::proxy::Proxy;
-use crate::running::{Running, STOP_WITHIN, Service, Task};
+use crate::running::{Running, Service};
 use crate::servers::OwnServers;
-use crate::wait::{until, within};
+
+pub use crate::setup::{Setup, test};
 
 /// Every test's; it guards nothing.
 const OPERATOR_KEY: &str = "operator-key-of-the-tests";
 const SECRETS_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
-
-/// What a test needs.
-#[derive(Debug, Clone)]
-pub struct Setup {
-    replicas: [usize; 4],
-    variables: Vec<(String, String)>,
-    processes: bool,
-    own_servers: bool,
-    broker_metrics: bool,
-    empty_database: bool,
-    proxies: bool,
-    /// What the services' broker user may do; none: everything.
-    permissions: Option<Permissions>,
-    /// Broker users of some services' own.
-    broker_users: Vec<(Service, Permissions)>,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            replicas: [1; 4],
-            variables: Vec::new(),
-            processes: false,
-            own_servers: false,
-            broker_metrics: false,
-            empty_database: false,
-            proxies: false,
-            permissions: None,
-            broker_users: Vec::new(),
-        }
-    }
-}
-
-impl Setup {
-    /// The services as processes, which can be killed.
-    #[must_use]
-    pub fn processes() -> Self {
-        Self { processes: true, ..Self::default() }
-    }
-
-    /// On servers of its own, which can be killed too.
-    #[must_use]
-    pub fn own_servers(mut self) -> Self {
-        self.own_servers = true;
-        self
-    }
-
-    /// On servers of its own, with the broker's metrics.
-    #[must_use]
-    pub fn broker_metrics(mut self) -> Self {
-        self.broker_metrics = true;
-        self.own_servers()
-    }
-
-    /// On a database without a schema: the first services to start make it.
-    #[must_use]
-    pub fn empty_database(mut self) -> Self {
-        self.empty_database = true;
-        self
-    }
-
-    /// The services with a proxy before each server, which can make it hang.
-    #[must_use]
-    pub fn proxies(mut self) -> Self {
-        self.proxies = true;
-        self
-    }
-
-    /// The services with a broker user who may do this and no more.
-    #[must_use]
-    pub fn permissions(mut self, permissions: Permissions) -> Self {
-        self.permissions = Some(permissions);
-        self
-    }
-
-    /// One service with a broker user of its own, who may do this and no more.
-    #[must_use]
-    pub fn broker_user(mut self, service: Service, permissions: Permissions) -> Self {
-        self.broker_users.push((service, permissions));
-        self
-    }
-
-    /// So many replicas of a service.
-    #[must_use]
-    pub fn replicas(mut self, service: Service, replicas: usize) -> Self {
-        self.replicas[service as usize] = replicas;
-        self
-    }
-
-    /// A variable of every service's environment.
-    #[must_use]
-    pub fn variable(mut self, name: &str, value: &str) -> Self {
-        self.variables.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// Without any replica of any service: the test starts them.
-    #[must_use]
-    pub fn nothing_running(mut self) -> Self {
-        self.replicas = [0; 4];
-        self
-    }
-
-    /// Runs a test. When it has passed, everything is stopped in the order of the flow, and fails the test
-    /// if a queue is not empty then, a service did not end in good order, or anything has panicked.
-    pub fn run(self, test: impl AsyncFnOnce(&System)) {
-        panics::watch();
-        start_logging();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let result = runtime.block_on(async {
-            let system = System::new(self).await;
-            let whole = async {
-                system.start_all().await;
-                test(&system).await;
-                system.stop_all().await;
-                let panics = panics::seen();
-                assert!(panics.is_empty(), "something panicked: {panics:#?}");
-            };
-            let result = AssertUnwindSafe(whole).catch_unwind().await;
-            system.remove(result.is_err()).await;
-            result
-        });
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        if let Err(panic) = result {
-            std::panic::resume_unwind(panic);
-        }
-    }
-}
-
-/// Runs a test on one of each service.
-pub fn test(test: impl AsyncFnOnce(&System)) {
-    Setup::default().run(test);
-}
 
 /// What is between the services and their servers.
 #[derive(Debug)]
@@ -175,21 +31,21 @@ struct Proxies {
 /// The services, and where they run.
 #[derive(Debug)]
 pub struct System {
-    setup: Setup,
+    pub(crate) setup: Setup,
     place: Place,
     /// The services' broker user's.
     services_amqp_url: String,
     proxies: Option<Proxies>,
     /// Those of the services that have a broker user of their own.
-    own_amqp_urls: Vec<(Service, String)>,
-    running: Mutex<Vec<Running>>,
-    api: std::sync::Mutex<String>,
+    pub(crate) own_amqp_urls: Vec<(Service, String)>,
+    pub(crate) running: Mutex<Vec<Running>>,
+    pub(crate) api: std::sync::Mutex<String>,
     amqp: OnceCell<Amqp>,
     database: OnceCell<tokio_postgres::Client>,
 }
 
 impl System {
-    async fn new(setup: Setup) -> Self {
+    pub(crate) async fn new(setup: Setup) -> Self {
         let options: &[_] = if setup.broker_metrics { &[("CUEWIRE_PROMETHEUS_PORT", "any")] } else { &[] };
         let place = match (setup.own_servers, setup.empty_database) {
             (true, _) => Place::own(options).await,
@@ -216,50 +72,6 @@ impl System {
         Self { setup, place, services_amqp_url, own_amqp_urls, proxies, running, api, amqp, database }
     }
 
-    async fn start_all(&self) {
-        for service in Service::ALL {
-            for _ in 0..self.setup.replicas[service as usize] {
-                self.start_unready(service).await;
-            }
-        }
-        self.ready().await;
-    }
-
-    /// Starts a replica more, and waits until it is ready.
-    pub async fn start(&self, service: Service) {
-        self.start_unready(service).await;
-        self.ready().await;
-    }
-
-    /// Starts a replica more.
-    pub async fn start_unready(&self, service: Service) {
-        let mut variables = self.environment();
-        let own = self.own_amqp_urls.iter().filter(|(of, _)| *of == service);
-        variables.extend(own.map(|(_, url)| ("AMQP_URL".to_owned(), url.clone())));
-        let running = if self.setup.processes {
-            let process = Process::start(service, &variables);
-            if service == Service::Api {
-                self.set_api(&process.address("the API is served").await);
-            }
-            Running::Process(process)
-        } else {
-            let listener = match service {
-                Service::Api => {
-                    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-                    self.set_api(&listener.local_addr().expect("it is bound").to_string());
-                    Some(listener)
-                }
-                _ => None,
-            };
-            Running::Task(Task::start(service, &Environment::of(variables), listener))
-        };
-        self.running.lock().await.push(running);
-    }
-
-    fn set_api(&self, address: &str) {
-        *self.api.lock().unwrap() = format!("http://{address}");
-    }
-
     /// What a service is configured with.
     pub fn environment(&self) -> Vec<(String, String)> {
         let (database, broker) = match &self.proxies {
@@ -282,167 +94,13 @@ impl System {
         variables
     }
 
-    /// Waits until everything that runs is ready.
-    pub async fn ready(&self) {
-        within(Duration::from_secs(60), "every service is ready", async || {
-            for running in self.running.lock().await.iter() {
-                if !running.is_ready().await {
-                    return None;
-                }
-            }
-            Some(())
-        })
-        .await;
-        if !self.running.lock().await.iter().any(|running| running.service() == Service::Api) {
-            return;
-        }
-        until("the API answers", async || {
-            let client = self.operator();
-            let request = client.request(reqwest::Method::GET, "/openapi.json");
-            client.try_send(request).await.ok()
-        })
-        .await;
-    }
-
-    /// What a replica of the service lacks, by its own words; none when it is ready.
-    pub async fn missing(&self, service: Service) -> Option<String> {
-        for running in self.running.lock().await.iter() {
-            if running.service() == service {
-                return running.missing().await;
-            }
-        }
-        None
-    }
-
-    /// What a replica of the service, a process, answers where its health is told: the status and the text.
-    pub async fn health(&self, service: Service, path: &str) -> (StatusCode, String) {
-        let running = self.running.lock().await;
-        for running in running.iter().filter(|it| it.service() == service) {
-            if let Running::Process(process) = running {
-                return process.get(path).await.unwrap();
-            }
-        }
-        panic!("no {} runs as a process", service.name());
-    }
-
-    /// Where the first process of a service tells its health and its metrics.
-    pub async fn health_address(&self, service: Service) -> String {
-        for running in self.running.lock().await.iter() {
-            match running {
-                Running::Process(process) if process.service == service => {
-                    return process.address("health and metrics are served").await;
-                }
-                _ => {}
-            }
-        }
-        panic!("no {} runs as a process", service.name());
-    }
-
-    /// What the processes of a service have logged so far, by lines.
-    pub async fn said(&self, service: Service) -> Vec<String> {
-        let mut said = Vec::new();
-        for running in self.running.lock().await.iter() {
-            match running {
-                Running::Process(process) if process.service == service => {
-                    said.extend(process.said().lines().map(str::to_owned));
-                }
-                _ => {}
-            }
-        }
-        said
-    }
-
-    /// Waits until a process of a service has logged a line with this in it.
-    pub async fn until_said(&self, service: Service, part: &str) {
-        until(&format!("the {} says {part:?}", service.name()), async || {
-            self.said(service).await.iter().any(|line| line.contains(part)).then_some(())
-        })
-        .await;
-    }
-
-    /// `kill -9` to one replica.
-    pub async fn kill(&self, service: Service) {
-        self.take(service).await.kill().await;
-    }
-
-    /// SIGTERM to one replica; returns when it has ended in good order.
-    pub async fn stop(&self, service: Service) {
-        self.take(service).await.stop().await;
-    }
-
-    /// Sends a signal, such as `TERM`, to one replica, which is a process.
-    pub async fn signal(&self, service: Service, signal: &str) {
-        let running = self.running.lock().await;
-        match running.iter().find(|it| it.service() == service) {
-            Some(Running::Process(process)) => process.signal(signal).await,
-            _ => panic!("no {} runs as a process", service.name()),
-        }
-    }
-
-    /// Waits until one replica, which is a process, has ended of itself or by a signal.
-    pub async fn ended(&self, service: Service) -> Ended {
-        match self.take(service).await {
-            Running::Process(process) => process.ended(STOP_WITHIN).await,
-            Running::Task(_) => panic!("the {} is no process", service.name()),
-        }
-    }
-
-    async fn take(&self, service: Service) -> Running {
-        let mut running = self.running.lock().await;
-        let at = running.iter().position(|running| running.service() == service);
-        running.remove(at.unwrap_or_else(|| panic!("no {} runs", service.name())))
-    }
-
-    /// Stops every replica of a service, and says how many there were.
-    pub(crate) async fn stop_every(&self, service: Service) -> usize {
-        let mut stopped = 0;
-        loop {
-            let mut running = self.running.lock().await;
-            let Some(at) = running.iter().position(|it| it.service() == service) else { return stopped };
-            let one = running.remove(at);
-            drop(running);
-            one.stop().await;
-            stopped += 1;
-        }
-    }
-
-    /// Whether a replica of the service runs.
-    pub(crate) async fn runs(&self, service: Service) -> bool {
-        self.running.lock().await.iter().any(|running| running.service() == service)
-    }
-
-    /// A metric, summed over the replicas of a service and all labels.
-    pub async fn sum(&self, service: Service, metric: &str) -> f64 {
-        let mut sum = 0.0;
-        for running in self.running.lock().await.iter().filter(|it| it.service() == service) {
-            sum += running.sum(metric).await;
-        }
-        sum
-    }
-
-    /// A metric of a replica of the service, summed over the labels that are not given; none where there is no
-    /// such one.
-    pub async fn metric(&self, service: Service, metric: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let running = self.running.lock().await;
-        running.iter().find(|it| it.service() == service)?.metric(metric, labels).await
-    }
-
-    /// All metrics of a replica of the service, as Prometheus reads them.
-    pub async fn metrics(&self, service: Service) -> String {
-        let running = self.running.lock().await;
-        match running.iter().find(|it| it.service() == service) {
-            Some(running) => running.scrape().await,
-            None => panic!("no {} runs", service.name()),
-        }
-    }
-
     /// Every queue that is declared.
     pub(crate) fn queues(&self) -> Vec<String> {
         let common = Common::read(&Environment::of(self.environment()), 0).expect("the harness knows");
         common.topology.queues().into_iter().map(|queue| queue.name).collect()
     }
 
-    async fn remove(self, failed: bool) {
+    pub(crate) async fn remove(self, failed: bool) {
         for running in self.running.into_inner() {
             if let (true, Running::Process(process)) = (failed, &running) {
                 eprintln!("--- the {} said:\n{}", process.service.name(), process.said());
@@ -533,28 +191,4 @@ impl System {
         tokio::spawn(connection);
         client
     }
-
-    /// Waits until every router has as many webhooks as there are.
-    pub(crate) async fn routers_know_webhooks(&self) {
-        let count = "SELECT count(*) FROM webhooks WHERE enabled";
-        let count: i64 = self.database().await.query_one(count, &[]).await.unwrap().get(0);
-        until("every router knows every webhook", async || {
-            for running in self.running.lock().await.iter() {
-                if running.service() == Service::Router
-                    && running.sum("cuewire_router_webhooks").await != count as f64
-                {
-                    return None;
-                }
-            }
-            Some(())
-        })
-        .await;
-    }
-}
-
-fn start_logging() {
-    let environment = Environment::of_process();
-    let filter = environment.text("CUEWIRE_TEST_LOG").unwrap_or("off").to_owned();
-    // Another test of this process may have been first.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }

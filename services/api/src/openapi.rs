@@ -25,7 +25,7 @@ const PROBLEM: &str = "application/problem+json";
             Every request but those for this document carries `Authorization: Bearer <key>`, and those of the \
             platforms' dialects (`/platforms/…`) a key in the platform's own form. The operator's key, \
             from the configuration, manages organizations and their keys, publishes events that name their \
-            organization, and has the dead letters that belong to no organization; everything else takes an \
+            organization, and has the dead letters that belong to no organization, or to one that was deleted; everything else takes an \
             organization's own key, whose role is `viewer` (reads), `editor` (webhooks, events, redrive) or \
             `admin` (keys and secrets too). Another organization's things are 404.\n\n\
             Lists answer `{\"data\":[…],\"next_cursor\":…}`; a page may be short and still have a next. Errors \

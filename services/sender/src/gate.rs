@@ -32,7 +32,7 @@ use self::limit::Turn;
 use self::line::Line;
 use self::pace::NEAREST_PLACE;
 pub use self::room::Kept;
-use self::room::{Room, Share};
+use self::room::{Room, Share, Speed};
 pub use self::streak::Ending;
 pub use self::taken::{Held, Permit};
 use self::taken::{Place, Queued};
@@ -133,7 +133,7 @@ struct Parts<'a> {
 impl Parts<'_> {
     /// Why one more request cannot be started, if so.
     fn refusal(&self, lane: Lane, now: Instant, now_s: f64) -> Option<Refusal> {
-        if !self.line.has_slot(now) || !self.room.may_start(self.line.of(lane), self.line.is_slow(now_s)) {
+        if !self.line.has_slot(now) || !self.room.may_start(self.line.of(lane), self.line.speed(now_s)) {
             Some(Refusal::Webhook)
         } else if !self.room.may_add(self.share.places) {
             Some(Refusal::Organization)
@@ -145,7 +145,7 @@ impl Parts<'_> {
     /// The mean time between two requests that end, of those that stand before it.
     fn spacing(&self, refusal: Refusal, now_s: f64) -> Duration {
         match refusal {
-            Refusal::Webhook => self.line.spacing(self.room.most_of_one(self.line.is_slow(now_s)), now_s),
+            Refusal::Webhook => self.line.spacing(self.room.most_of_one(self.line.speed(now_s)), now_s),
             Refusal::Organization => self.share.spacing(now_s),
         }
     }
@@ -313,7 +313,7 @@ impl Gate {
         let Some(place) = lines.open(asking, now) else { return until };
         let parts = lines.at(place);
         parts.line.starts_anew();
-        let spacing = parts.line.spacing(parts.room.most_of_one(false), self.seconds(now));
+        let spacing = parts.line.spacing(parts.room.most_of_one(Speed::Quick), self.seconds(now));
         parts.line.behind_probe.take(spacing, now + until) - now
     }
 

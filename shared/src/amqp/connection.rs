@@ -2,11 +2,12 @@
 //! everything, wait a little, and do the same again, for ever.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, ErrorKind};
 use rand::RngExt;
+use tokio::time::Instant;
 
 use super::agreed::Agreed;
 use super::link::Link;
@@ -67,41 +68,12 @@ impl Broker {
     /// Runs sessions, one after another, until the service stops: `session` gets a connection on which
     /// everything is declared, and returns when it is of no use any more. `component` tells whether one
     /// is running.
-    pub async fn supervise<F, Fut>(&self, component: &Component, shutdown: &Shutdown, mut session: F)
+    pub async fn supervise<F, Fut>(&self, component: &Component, shutdown: &Shutdown, session: F)
     where
         F: FnMut(Link) -> Fut,
         Fut: Future<Output = lapin::Result<()>>,
     {
-        let mut backoff = Backoff::new();
-        while !shutdown.is_stopped() {
-            let started = Instant::now();
-            let result = match shutdown.run_until_stopped(self.open(component.name())).await {
-                None => return,
-                Some(Err(error)) => Err(error),
-                Some(Ok(connection)) => {
-                    component.up();
-                    session(connection).await
-                }
-            };
-            if shutdown.is_stopped() {
-                return;
-            }
-            if started.elapsed() > HEALTHY_AFTER {
-                backoff = Backoff::new();
-            }
-            let (name, wait) = (component.name(), backoff.pause());
-            match result {
-                Ok(()) => {
-                    component.down("the session ended");
-                    tracing::info!(component = name, ?wait, "the session ended; connecting again");
-                }
-                Err(error) => {
-                    component.down(&error.to_string());
-                    tracing::warn!(component = name, %error, ?wait, "lost the broker; connecting again");
-                }
-            }
-            shutdown.run_until_stopped(tokio::time::sleep(wait)).await;
-        }
+        one_after_another(component, shutdown, || self.open(component.name()), session).await;
     }
 
     /// Connects and declares the topology, or checks it where the broker's user may not declare.
@@ -133,6 +105,50 @@ impl Broker {
             .with_connection_name(format!("{}: {purpose}", self.service).into());
         let connected = tokio::time::timeout(self.timeouts.connect, Link::make(uri, properties)).await;
         connected.unwrap_or_else(|_| Err(timed_out("the broker did not answer in time")))
+    }
+}
+
+/// Opens a connection, runs a session over it, waits a little, and does the same again until the service stops.
+async fn one_after_another<C, Opened, Ended>(
+    component: &Component,
+    shutdown: &Shutdown,
+    mut open: impl FnMut() -> Opened,
+    mut session: impl FnMut(C) -> Ended,
+) where
+    Opened: Future<Output = lapin::Result<C>>,
+    Ended: Future<Output = lapin::Result<()>>,
+{
+    let mut backoff = Backoff::new();
+    while !shutdown.is_stopped() {
+        let result = match shutdown.run_until_stopped(open()).await {
+            None => return,
+            Some(Err(error)) => Err(error),
+            Some(Ok(connection)) => {
+                component.up();
+                // Not before: to open may take longer than health, and end in nothing.
+                let started = Instant::now();
+                let ended = session(connection).await;
+                if started.elapsed() > HEALTHY_AFTER {
+                    backoff = Backoff::new();
+                }
+                ended
+            }
+        };
+        if shutdown.is_stopped() {
+            return;
+        }
+        let (name, wait) = (component.name(), backoff.pause());
+        match result {
+            Ok(()) => {
+                component.down("the session ended");
+                tracing::info!(component = name, ?wait, "the session ended; connecting again");
+            }
+            Err(error) => {
+                component.down(&error.to_string());
+                tracing::warn!(component = name, %error, ?wait, "lost the broker; connecting again");
+            }
+        }
+        shutdown.run_until_stopped(tokio::time::sleep(wait)).await;
     }
 }
 
@@ -191,5 +207,87 @@ impl Backoff {
 impl Default for Backoff {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::health::Health;
+
+    /// What becomes of an attempt to connect, and how long that takes.
+    #[derive(Clone, Copy)]
+    enum Attempt {
+        Refused(Duration),
+        Session(Duration),
+    }
+
+    /// Lets these attempts happen, one after another, and answers with the pauses after them.
+    async fn pauses(attempts: impl IntoIterator<Item = Attempt>) -> Vec<Duration> {
+        let (health, shutdown) = (Health::new(&Registry::new()), Shutdown::new());
+        let component = health.component("test");
+        let mut attempts = attempts.into_iter();
+        let (mut pauses, ended) = (Vec::new(), RefCell::new(None));
+        let open = || {
+            pauses.extend(ended.take().map(|ended: Instant| ended.elapsed()));
+            let attempt = attempts.next();
+            let (shutdown, ended) = (&shutdown, &ended);
+            async move {
+                match attempt {
+                    Some(Attempt::Session(length)) => return Ok(length),
+                    Some(Attempt::Refused(after)) => tokio::time::sleep(after).await,
+                    None => shutdown.stop(),
+                }
+                ended.replace(Some(Instant::now()));
+                Err(timed_out("on purpose"))
+            }
+        };
+        let session = |length| {
+            let ended = &ended;
+            async move {
+                tokio::time::sleep(length).await;
+                ended.replace(Some(Instant::now()));
+                Ok(())
+            }
+        };
+        one_after_another(&component, &shutdown, open, session).await;
+        pauses
+    }
+
+    /// Whether each pause is half to all of its length, to the millisecond by which timers are late.
+    fn assert_lengths(pauses: &[Duration], lengths_ms: &[u64]) {
+        assert_eq!(pauses.len(), lengths_ms.len(), "{pauses:?}");
+        for (pause, length) in pauses.iter().zip(lengths_ms) {
+            let length = Duration::from_millis(*length);
+            assert!(
+                (length / 2..=length + Duration::from_millis(1)).contains(pause),
+                "{pause:?} of {length:?}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_between_connections_grow_from_100_ms_to_5_s_with_jitter() {
+        let pauses = pauses([Attempt::Refused(Duration::ZERO); 106]).await;
+        let (growing, longest) = pauses.split_at(6);
+        assert_lengths(growing, &[100, 200, 400, 800, 1_600, 3_200]);
+        assert_lengths(longest, &[5_000; 100]);
+        // None of a hundred in a fifth of the span happens once in five billion runs.
+        let (least, most) = (longest.iter().min().unwrap(), longest.iter().max().unwrap());
+        assert!(least.as_millis() < 3_000 && most.as_millis() > 4_500, "{least:?} to {most:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_30_s_of_health_and_no_sooner_pauses_begin_at_100_ms_again() {
+        let short = Attempt::Session(HEALTHY_AFTER - Duration::from_secs(1));
+        let healthy = Attempt::Session(HEALTHY_AFTER + Duration::from_secs(1));
+        let in_vain = Attempt::Refused(HEALTHY_AFTER * 2);
+        let at_once = Attempt::Refused(Duration::ZERO);
+        let pauses = pauses([at_once, at_once, short, in_vain, at_once, healthy, at_once]).await;
+        assert_lengths(&pauses, &[100, 200, 400, 800, 1_600, 100, 200]);
     }
 }

@@ -28,8 +28,7 @@ impl Link {
     /// Connects. Given up half-way, it leaves nothing.
     pub(super) async fn make(uri: AMQPUri, properties: ConnectionProperties) -> lapin::Result<Self> {
         let runtime = Runtime::tokio_current();
-        let stream = uri.connect_async(&runtime).await?;
-        let socket = Socket::of(&stream)?;
+        let (stream, socket) = open(&uri, &runtime).await?;
         let stream = Mutex::new(Some(stream));
         // Asked for again, the socket is closed: this attempt is over.
         let connect = async move |_, _| {
@@ -47,6 +46,14 @@ impl Deref for Link {
     fn deref(&self) -> &Connection {
         &self.connection
     }
+}
+
+/// A stream to the broker, with TLS where the URL wants it, and its socket. What is written goes out at once: lapin
+/// writes a message in several parts, of which the last would wait 40 ms for the broker's word (TCP_NODELAY).
+async fn open(uri: &AMQPUri, runtime: &TokioRuntime) -> std::io::Result<(Stream, Socket)> {
+    let stream = uri.connect_async(runtime).await?;
+    let socket = Socket::of(&stream)?;
+    Ok((stream, socket))
 }
 
 /// A handle of a stream's socket.
@@ -68,5 +75,18 @@ impl Drop for Socket {
     fn drop(&mut self) {
         // An error says that it is closed already.
         let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_written_to_the_broker_does_not_wait_for_its_word() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("amqp://u:p@{}/x", listener.local_addr().unwrap()).parse().unwrap();
+        let (_stream, socket) = open(&uri, &Runtime::tokio_current()).await.unwrap();
+        assert!(socket.0.nodelay().unwrap());
     }
 }

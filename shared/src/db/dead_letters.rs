@@ -126,7 +126,7 @@ impl Database {
     pub async fn redrive(&self, dead_letter: DeadLetterId) -> Result<Option<Redrive>, DbError> {
         let connection = self.connection().await?;
         let statement = connection
-            .prepare_cached(&format!("SELECT * FROM dead_letters WHERE id = $1 AND {}", redrivable()))
+            .prepare_cached(&format!("SELECT {REDRIVE} FROM dead_letters WHERE id = $1 AND {}", redrivable()))
             .await?;
         let row = connection.query_opt(&statement, &[&dead_letter.0]).await?;
         Ok(row.as_ref().map(read_redrive))
@@ -164,7 +164,7 @@ impl Database {
                  WHERE id IN (
                      SELECT id FROM dead_letters WHERE redrive_at <= now() AND {FREE} AND {}
                      ORDER BY redrive_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-                 RETURNING *",
+                 RETURNING {REDRIVE}, redrive_at",
                 redrivable()
             ))
             .await?;
@@ -186,6 +186,11 @@ impl Database {
         Ok(())
     }
 }
+
+/// The columns of a [`Redrive`].
+const REDRIVE: &str =
+    "id, delivery_id, organization_id, webhook_id, round, last_attempt, exchange, event_source, event_id,
+    event_type, category, payload";
 
 /// The condition on a dead letter that nobody has sent again, or is about to.
 const FREE: &str = "redriven_at IS NULL AND (claimed_until IS NULL OR claimed_until <= now())";

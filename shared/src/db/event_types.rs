@@ -52,14 +52,17 @@ pub struct NewEventType<'a> {
     pub enforced: bool,
 }
 
+/// The columns of [`OwnEventType`].
+const COLUMNS: &str = "type, description, schema, sample, enforced, created_at, updated_at";
+
 impl Database {
     /// An organization's entries, by their types.
     pub async fn event_types(&self, organization: OrganizationId) -> Result<Vec<OwnEventType>, DbError> {
         let connection = self.connection().await?;
         let statement = connection
-            .prepare_cached(
-                r#"SELECT * FROM event_types WHERE organization_id = $1 ORDER BY type COLLATE "C""#,
-            )
+            .prepare_cached(&format!(
+                r#"SELECT {COLUMNS} FROM event_types WHERE organization_id = $1 ORDER BY type COLLATE "C""#
+            ))
             .await?;
         Ok(connection.query(&statement, &[&organization.0]).await?.iter().map(read).collect())
     }
@@ -76,7 +79,7 @@ impl Database {
     ) -> Result<Option<OwnEventType>, DbError> {
         let connection = self.connection().await?;
         let statement = connection
-            .prepare_cached(
+            .prepare_cached(&format!(
                 "INSERT INTO event_types (organization_id, type, description, schema, sample, enforced)
                  SELECT $1, $2, $3, $4, $5, $6
                  WHERE $2 = ANY($8) OR $7 > (
@@ -86,8 +89,8 @@ impl Database {
                  ON CONFLICT (organization_id, type) DO UPDATE
                  SET description = excluded.description, schema = excluded.schema, sample = excluded.sample,
                      enforced = excluded.enforced, updated_at = clock_timestamp()
-                 RETURNING *",
-            )
+                 RETURNING {COLUMNS}"
+            ))
             .await?;
         let NewEventType { name, description, schema, sample, enforced } = new;
         let row = connection

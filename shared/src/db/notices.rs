@@ -37,7 +37,7 @@ impl Database {
                  WHERE id IN (
                      SELECT id FROM notices WHERE claimed_until IS NULL OR claimed_until <= now()
                      ORDER BY noted_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-                 RETURNING *",
+                 RETURNING id, organization_id, webhook_id, type, noted_at, data",
             )
             .await?;
         let rows = connection.query(&statement, &[&lease.as_secs_f64(), &limit]).await?;

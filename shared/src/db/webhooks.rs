@@ -18,10 +18,27 @@ use crate::webhook::{Breaker, Pattern, Subscription, Webhook};
 pub use health::{Opening, Told};
 pub use manage::{Failing, RotatedSecret};
 
+/// The columns of `webhooks`, by name: a statement that a service has prepared answers with the same columns
+/// as before when a newer version adds one, or not at all.
+macro_rules! columns {
+    () => {
+        "id, number, organization_id, name, description, url, enabled, disabled_reason, format, event_types,
+         filter, headers, signature, rate_limit_per_second, max_in_flight, timeout_ms, retry_schedule_ms,
+         created_at, updated_at"
+    };
+}
+
+/// Those that a statement returns which writes a webhook.
+const COLUMNS: &str = columns!();
+
 /// The columns of [`Webhook`], of `webhooks` joined with its health.
-const WEBHOOK: &str = "
-    SELECT webhooks.*, first_failed_at, opened_at, probes, next_probe_at
-    FROM webhooks LEFT JOIN webhook_health ON webhook_health.webhook_id = webhooks.id";
+const WEBHOOK: &str = concat!(
+    "SELECT webhooks.*, first_failed_at, opened_at, probes, next_probe_at
+     FROM (SELECT ",
+    columns!(),
+    " FROM webhooks) AS webhooks
+     LEFT JOIN webhook_health ON webhook_health.webhook_id = webhooks.id"
+);
 
 /// A page of subscriptions, when all are loaded: large enough that a million take a few hundred round trips.
 const SUBSCRIPTIONS_PER_PAGE: i64 = 5_000;
@@ -62,13 +79,12 @@ impl Database {
     pub async fn target(&self, webhook: WebhookId) -> Result<Option<Target>, DbError> {
         let connection = self.connection().await?;
         let statement = connection
-            .prepare_cached(
-                "SELECT webhooks.*, first_failed_at, opened_at, probes, next_probe_at,
-                     organizations.name AS owner_name, organizations.external_id AS owner_external_id
-                 FROM webhooks JOIN organizations ON organizations.id = webhooks.organization_id
-                     LEFT JOIN webhook_health ON webhook_health.webhook_id = webhooks.id
-                 WHERE webhooks.id = $1",
-            )
+            .prepare_cached(&format!(
+                "SELECT webhook.*, organizations.name AS owner_name,
+                     organizations.external_id AS owner_external_id
+                 FROM ({WEBHOOK} WHERE webhooks.id = $1) AS webhook
+                     JOIN organizations ON organizations.id = webhook.organization_id"
+            ))
             .await?;
         let Some(row) = connection.query_opt(&statement, &[&webhook.0]).await? else { return Ok(None) };
         let webhook = read_webhook(&row)?;

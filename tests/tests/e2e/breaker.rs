@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cuewire_tests::event::id;
+use cuewire_tests::event::{events, id};
 use cuewire_tests::system::test;
-use cuewire_tests::{Answer, Organization, Receiver, Request, Service, Setup, until};
+use cuewire_tests::{Answer, Organization, Receiver, Request, Service, Setup, Webhook, until};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// In each of two senders the breaker opens after five, and three more may be in flight by then.
 const AT_MOST_BEFORE_IT_OPENS: usize = 2 * (5 + 3);
@@ -71,6 +73,86 @@ fn a_receiver_that_breaks_off_is_left_alone_until_a_probe_finds_it_back() {
         let parked: u64 =
             stats["data"].as_array().unwrap().iter().filter_map(|minute| minute["parked"].as_u64()).sum();
         assert!(parked >= (events.len() - AT_MOST_BEFORE_IT_OPENS) as u64, "{stats}");
+    });
+}
+
+#[test]
+fn a_breaker_opens_when_half_of_20_requests_in_a_minute_have_failed_and_not_before() {
+    test(async |system| {
+        let every = |nth: usize| {
+            Receiver::start(move |_, before| {
+                Answer::status(if (before.len() + 1).is_multiple_of(nth) { 500 } else { 204 })
+            })
+        };
+        let (half, third, ears) = (every(2).await, every(3).await, Receiver::healthy().await);
+        let organization = system.organization().await;
+        told(&organization, &ears).await;
+        let webhook = async |receiver: &Receiver, types: &str| {
+            // One after another, so that all know what came before.
+            let webhook = organization.webhook(receiver.url("/")).types(&[types]).schedule(&[]);
+            webhook.with("max_in_flight", 1).create().await
+        };
+        let failing = webhook(&half, "half.*").await;
+        let flapping = webhook(&third, "third.*").await;
+        organization.in_effect().await;
+        let amqp = system.amqp().await;
+        amqp.publish_all(&events(30, "third.failed", &organization.id)).await;
+        third.wait_for(30).await;
+        let breaker = async |webhook: &Webhook| {
+            let path = format!("/v1/webhooks/{}", webhook.id);
+            organization.admin.get(&path).await.expect(200)["breaker"].clone()
+        };
+        amqp.publish_all(&events(20, "half.failed", &organization.id)).await;
+        until("the breaker is open", async || breaker(&failing).await.is_object().then_some(())).await;
+        assert_eq!(half.count(), 20);
+        assert_eq!(breaker(&flapping).await, Value::Null);
+        let of_breakers = |request: &Request| request.json()["type"] == "webhook.failing";
+        let told = ears.wait_until(UNTIL_ALL_ARE_THERE, "the organization is told", |requests| {
+            requests.iter().any(of_breakers)
+        });
+        let told: Vec<Value> = told.await.iter().filter(|it| of_breakers(it)).map(Request::json).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0]["data"]["webhook_id"], failing.id.as_str());
+        assert_eq!(told[0]["data"]["failures_in_a_row"], 10, "half of the requests");
+    });
+}
+
+#[test]
+fn each_probe_that_fails_moves_the_next_one_further_away() {
+    test(async |system| {
+        let receiver = Receiver::answering([Answer::break_off()]).await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).schedule(&[]).create().await;
+        organization.in_effect().await;
+        let amqp = system.amqp().await;
+        amqp.publish_all(&events(5, "feeds.started", &organization.id)).await;
+        let path = format!("/v1/webhooks/{}", webhook.id);
+        let after_failed = async |probes: u64| {
+            until(&format!("{probes} probes have failed"), async || {
+                let breaker = organization.admin.get(&path).await.expect(200)["breaker"].clone();
+                (breaker["failed_probes"] == probes).then_some(breaker)
+            })
+            .await
+        };
+        let database = system.database().await;
+        let minutes = [0.5, 2.0, 10.0, 60.0, 60.0];
+        for (failed, minutes) in (0..).zip(minutes) {
+            let breaker = after_failed(failed).await;
+            let next = OffsetDateTime::parse(breaker["next_probe_at"].as_str().unwrap(), &Rfc3339).unwrap();
+            let (wait, expected) = (next - OffsetDateTime::now_utc(), time::Duration::minutes(1) * minutes);
+            let late = time::Duration::seconds(10);
+            assert!((expected - late..=expected).contains(&wait), "{wait} until the probe after {failed}");
+            // It is time for it.
+            let due = "UPDATE webhook_health SET next_probe_at = now() WHERE webhook_id = $1::text::uuid";
+            assert_eq!(database.execute(due, &[&webhook.id]).await.unwrap(), 1);
+            until("the sender has heard of it and forgotten what it knew", async || {
+                (system.sum(Service::Sender, "cuewire_sender_webhooks").await == 0.0).then_some(())
+            })
+            .await;
+            amqp.publish(&organization.event("feeds.started")).await;
+        }
+        after_failed(minutes.len() as u64).await;
+        assert_eq!(receiver.count(), 5 + minutes.len(), "nothing but probes is sent");
     });
 }
 

@@ -33,6 +33,13 @@ fn a_rate_limit_is_kept_and_used_by_two_senders_and_nothing_is_lost() {
         }
         let took = requests[199].at - requests[0].at;
         assert!((18..23).contains(&took.as_secs()), "200 at 10 a second took {took:?}");
+        let stats = format!("/v1/webhooks/{}/stats", webhook.id);
+        until("its statistics tell that most of them had to wait for the limit", async || {
+            let stats = organization.admin.get(&stats).await.expect(200);
+            let limited = stats["data"].as_array()?.iter().filter_map(|minute| minute["limited"].as_u64());
+            (limited.sum::<u64>() >= 150).then_some(())
+        })
+        .await;
         system.stop_all().await;
         assert_eq!(receiver.count(), 200);
     });

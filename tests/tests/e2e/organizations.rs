@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use cuewire_tests::system::test;
 use cuewire_tests::{Answer, Receiver, Service, until};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
-fn what_is_under_way_when_its_organization_is_deleted_becomes_dead_letters_and_nothing_goes_on() {
+fn what_is_under_way_when_its_organization_is_deleted_becomes_the_operators_dead_letters() {
     test(async |system| {
         let slow = Answer::status(500).after(Duration::from_secs(1));
         let (waiting, in_flight) =
@@ -44,20 +44,43 @@ fn what_is_under_way_when_its_organization_is_deleted_becomes_dead_letters_and_n
         amqp.publish_all(&[organization.event("a.b"), cuewire_tests::event("a.b", "doomed")]).await;
         let _ = operator.post("/v1/events", &organization.event("a.b")).await.expect(202);
         amqp.publish(&other.event("a.b")).await;
-        other.dead_letters(1).await;
+        let of_the_other = other.dead_letters(1).await.remove(0);
         let letters = until("the operator has what nobody owns", async || {
             let letters = operator.get("/v1/dead-letters").await.expect(200);
-            letters["data"].as_array().filter(|letters| letters.len() == 3).cloned()
+            letters["data"].as_array().filter(|letters| letters.len() == 5).cloned()
         })
         .await;
-        assert!(letters.iter().all(|letter| letter["reason"] == "rejected"), "{letters:?}");
-        let under_way = "SELECT reason FROM dead_letters WHERE organization_id = $1::text::uuid";
-        let reasons = until("what was under way is a dead letter", async || {
-            let rows = system.database().await.query(under_way, &[&organization.id]).await.unwrap();
-            (rows.len() == 2).then(|| rows.iter().map(|row| row.get(0)).collect::<Vec<String>>())
-        })
-        .await;
-        assert_eq!(reasons, ["deleted", "deleted"]);
+        let mut told: Vec<_> =
+            letters.iter().map(|it| (it["reason"].as_str(), &it["organization"])).collect();
+        told.sort_by_key(|(reason, _)| *reason);
+        let (its_own, none) = (json!(organization.id), json!(null));
+        let expected = [("deleted", &its_own), ("deleted", &its_own), ("rejected", &none)];
+        let [deleted, again, rejected] = expected.map(|(reason, whose)| (Some(reason), whose));
+        assert_eq!(told, [deleted, again, rejected, rejected, rejected]);
+        let paged = operator.get("/v1/dead-letters?limit=2").await.expect(200);
+        let next = format!("/v1/dead-letters?limit=3&cursor={}", paged["next_cursor"].as_str().unwrap());
+        let next = operator.get(&next).await.expect(200);
+        let pages = [&paged, &next].into_iter().flat_map(|page| page["data"].as_array().unwrap());
+        assert_eq!(pages.collect::<Vec<_>>(), letters.iter().collect::<Vec<_>>());
+
+        let path = |letter: &Value| format!("/v1/dead-letters/{}", letter["id"].as_str().unwrap());
+        // When all ends they must be there again, since every delivery ends as something.
+        let database = system.database().await;
+        database.batch_execute("CREATE TABLE kept AS SELECT * FROM dead_letters").await.unwrap();
+        for letter in letters.iter().filter(|letter| letter["reason"] == "deleted") {
+            let with_event = operator.get(&path(letter)).await.expect(200);
+            assert_eq!(with_event["event"]["id"], letter["event_id"]);
+            let problem = operator.post(&format!("{}/redrive", path(letter)), &json!({})).await.problem(409);
+            assert!(problem.contains("deleted"), "{problem}");
+            let _ = other.admin.get(&path(letter)).await.problem(404);
+            assert_eq!(operator.delete(&path(letter)).await.status, 204);
+        }
+        let _ = operator.get(&path(&of_the_other)).await.problem(404);
+        let _ = operator.delete(&path(&of_the_other)).await.problem(404);
+        let left = operator.get("/v1/dead-letters").await.expect(200);
+        assert_eq!(left["data"].as_array().unwrap().len(), 3, "{left}");
+        let again = "INSERT INTO dead_letters SELECT * FROM kept ON CONFLICT DO NOTHING";
+        assert_eq!(database.execute(again, &[]).await.unwrap(), 2);
         system.stop_all().await;
         let of_the_other = waiting.requests().iter().filter(|request| request.path == "/other").count();
         assert_eq!((waiting.count(), of_the_other, in_flight.count()), (2, 1, 1));

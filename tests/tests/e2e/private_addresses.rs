@@ -123,3 +123,35 @@ fn what_leads_into_a_private_range_is_not_connected_to_though_it_was_saved() {
         assert_eq!(receiver.count(), 0);
     });
 }
+
+#[test]
+fn a_url_with_a_user_or_a_password_is_not_sent_to_though_it_was_saved() {
+    Setup::default().run(async |system| {
+        let organization = system.organization().await;
+        let receiver = Receiver::healthy().await;
+        let place = receiver.url("/").replace("http://", "");
+        let database = system.database().await;
+        let credentials = ["user:password@", "user@", ":password@"];
+        for credentials in credentials {
+            let webhook = organization.webhook(receiver.url("/")).schedule(&[]).create().await;
+            // An old version has saved it.
+            let update = "UPDATE webhooks SET url = $1 WHERE id = $2::text::uuid";
+            let url = format!("http://{credentials}{place}");
+            assert_eq!(database.execute(update, &[&url, &webhook.id]).await.unwrap(), 1);
+        }
+        organization.in_effect().await;
+        let event = organization.event("a.b");
+        system.amqp().await.publish(&event).await;
+        let error = "the URL holds a user name or password; set a header of the webhook instead";
+        for letter in organization.dead_letters(credentials.len()).await {
+            assert_eq!((&letter["event_id"], &letter["detail"]), (&event["id"], &json!(error)));
+            let path = format!("/v1/deliveries/{}", letter["delivery_id"].as_str().unwrap());
+            let delivery = organization.admin.get(&path).await.expect(200);
+            let attempts = delivery["attempts"].as_array().unwrap();
+            assert_eq!(attempts.len(), 1, "{delivery}");
+            assert_eq!((&attempts[0]["status"], &attempts[0]["error"]), (&json!(null), &json!(error)));
+        }
+        system.stop_all().await;
+        assert_eq!(receiver.count(), 0);
+    });
+}

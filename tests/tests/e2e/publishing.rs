@@ -144,3 +144,34 @@ fn a_full_queue_refuses_its_own_messages_and_no_others_and_the_connection_stays(
         assert_eq!(empty(system, KEPT).await.len(), 200 + 1);
     });
 }
+
+#[test]
+fn no_more_than_a_thousand_messages_are_unconfirmed_at_a_time() {
+    const MESSAGES: usize = 3_000;
+    const UNCONFIRMED: usize = 1_000;
+    Setup::default().nothing_running().run(async |system| {
+        let proxy = Proxy::before(system.amqp_url()).await;
+        let mut parts = Parts::on(proxy.url());
+        // For this long the broker's confirms are withheld, in which all messages could be there.
+        parts.broker.timeouts.confirm = Duration::from_secs(5);
+        let publisher = parts.publisher();
+        connected(&publisher).await;
+
+        proxy.silence();
+        let publishing = tokio::spawn(async move {
+            let messages: Vec<_> = (0..MESSAGES).map(message).collect();
+            join_all(messages.iter().map(|message| publisher.publish_until_confirmed(message))).await;
+        });
+        let kept = async || system.amqp().await.depth(KEPT).await.unwrap() as usize - 1;
+        until("as many as may be are there", async || (kept().await >= UNCONFIRMED).then_some(())).await;
+        until("the connection is given up", async || {
+            parts.missing("publisher").filter(|reason| reason.contains("confirmed nothing for 5s"))
+        })
+        .await;
+        assert_eq!(kept().await, UNCONFIRMED);
+
+        proxy.end_silence();
+        output("each of them is confirmed", publishing).await.unwrap();
+        assert_eq!(empty(system, KEPT).await.len(), MESSAGES + 1, "each of them is there");
+    });
+}

@@ -1,7 +1,9 @@
 //! `kill -9` in the middle of the work.
 
+use std::collections::HashSet;
+
 use cuewire_tests::event::events;
-use cuewire_tests::{Receiver, Service, Setup, until};
+use cuewire_tests::{Answer, Receiver, Service, Setup, until};
 
 use crate::load::Load;
 
@@ -93,6 +95,77 @@ fn kill_9_of_the_reaper_loses_no_dead_letter() {
         let count = "SELECT count(*), count(DISTINCT event_id) FROM dead_letters";
         let row = system.database().await.query_one(count, &[]).await.unwrap();
         assert_eq!((row.get(0), row.get(1)), (events.len() as i64, events.len() as i64));
+    });
+}
+
+/// Lets whoever records a dead letter wait, in the midst of it, until a lock is free, which this takes.
+const HOLD_UP_RECORDS: &str = "
+    SELECT pg_advisory_lock(1);
+    CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
+    CREATE TRIGGER held_up BEFORE INSERT ON dead_letters FOR EACH ROW EXECUTE FUNCTION hold_up()";
+
+/// Fewer than open a webhook's breaker.
+const FAILED_OF_EACH: usize = 16;
+const FAILING_WEBHOOKS: usize = 25;
+
+#[test]
+fn kill_9_of_the_reaper_among_failed_deliveries_loses_none_and_records_and_tells_each_once() {
+    const LETTERS: i64 = (FAILED_OF_EACH * FAILING_WEBHOOKS) as i64;
+    Setup::processes().run(async |system| {
+        let (receiver, ears) = (Receiver::answering([Answer::status(500)]).await, Receiver::healthy().await);
+        let organization = system.organization().await;
+        organization.webhook(ears.url("/")).types(&["webhook.delivery_failed"]).create().await;
+        for _ in 0..FAILING_WEBHOOKS {
+            organization.webhook(receiver.url("/")).types(&["feeds.*"]).schedule(&[]).create().await;
+        }
+        organization.in_effect().await;
+        let events = events(FAILED_OF_EACH, "feeds.started", &organization.id);
+        let (database, amqp) = (system.database().await, system.amqp().await);
+        let letters = async || -> i64 {
+            database.query_one("SELECT count(*) FROM dead_letters", &[]).await.unwrap().get(0)
+        };
+        let there_are = async |count: i64| {
+            until(&format!("there are {count} dead letters"), async || {
+                (letters().await >= count).then_some(())
+            })
+            .await;
+        };
+
+        // What a reaper has asked to be recorded is committed when it is dead already, and not acknowledged.
+        database.batch_execute(HOLD_UP_RECORDS).await.unwrap();
+        amqp.publish_all(&events[..FAILED_OF_EACH / 2]).await;
+        until("a batch waits to be recorded", async || {
+            let waits = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND
+                         database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+            database.query(waits, &[]).await.unwrap().pop().map(drop)
+        })
+        .await;
+        system.kill(Service::DlqReaper).await;
+        database.execute("SELECT pg_advisory_unlock(1)", &[]).await.unwrap();
+        there_are(1).await;
+        let of_the_dead = letters().await;
+        database.batch_execute("DROP TRIGGER held_up ON dead_letters").await.unwrap();
+        system.start(Service::DlqReaper).await;
+
+        let kill = async {
+            for buried in [of_the_dead + 50, LETTERS / 2 + 50] {
+                there_are(buried).await;
+                system.kill(Service::DlqReaper).await;
+                system.start(Service::DlqReaper).await;
+            }
+        };
+        tokio::join!(amqp.publish_all(&events[FAILED_OF_EACH / 2..]), kill);
+        there_are(LETTERS).await;
+        system.stop_all().await;
+        let count =
+            "SELECT count(*), count(DISTINCT delivery_id), count(*) FILTER (WHERE reason = 'exhausted')
+                     FROM dead_letters";
+        let row = database.query_one(count, &[]).await.unwrap();
+        assert_eq!([0, 1, 2].map(|at| row.get::<_, i64>(at)), [LETTERS; 3]);
+        let told: HashSet<_> =
+            ears.requests().iter().map(|it| it.json()["data"]["delivery_id"].to_string()).collect();
+        assert_eq!((told.len() as i64, ears.count() as i64), (LETTERS, LETTERS));
     });
 }
 

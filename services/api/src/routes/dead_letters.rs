@@ -1,7 +1,7 @@
 //! Dead letters: listed, read, deleted, and sent again one by one.
 //!
-//! An organization has its own; the operator has those that belong to nobody, since it could not be told whose
-//! they are.
+//! An organization has its own; the operator has those that belong to nobody: it could not be told whose they are,
+//! or their organization was deleted.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -78,7 +78,7 @@ struct DeadLetterView {
     reason: Reason,
     /// What was wrong, in a sentence.
     detail: String,
-    /// Whose it is; null: it could not be told, and the operator has it.
+    /// Whose it is; null: it could not be told, and the operator has it, as those of a deleted organization.
     organization: Option<Uuid>,
     /// The event's category, `unknown` where it could not be told.
     category: String,
@@ -130,7 +130,7 @@ struct DeadLetterWithMessage {
 /// List the dead letters, the newest first
 ///
 /// A page reads at most 10,000 rows, so with filters it may be short and still have a next. With the operator's
-/// key these are the dead letters that belong to no organization.
+/// key these are the dead letters that belong to no organization, or to one that was deleted.
 #[utoipa::path(get, path = "/v1/dead-letters", tag = "Dead letters", params(ListQuery),
     responses((status = 200, body = Page<DeadLetterView>)))]
 async fn list(
@@ -212,8 +212,12 @@ async fn redrive(
             rfc3339(at)
         )));
     }
-    if let (Caller::Member(holder), Some(webhook)) = (&caller, stored.letter.webhook) {
-        check_webhook(&api, holder, webhook).await?;
+    match (&caller, stored.letter.webhook) {
+        (Caller::Member(holder), Some(webhook)) => check_webhook(&api, holder, webhook).await?,
+        (Caller::Operator, Some(_)) => {
+            return Err(Problem::conflict("its webhook was deleted, together with its organization"));
+        }
+        (_, None) => {}
     }
     let redrive = match api.database.redrive(id).await? {
         Some(redrive) => redrive,

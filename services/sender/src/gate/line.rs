@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::limit::Limit;
 use super::pace::{self, Pace};
-use super::room::Places;
+use super::room::{Places, Speed};
 use super::streak::{Ending, Streak};
 
 /// A webhook whose requests take so long keeps places from others for longer than these would wait.
@@ -76,9 +76,9 @@ impl Line {
         self.pace.in_flight() < self.slots.min(self.proven) && now >= self.shut_until
     }
 
-    /// Whether its requests are known to take long.
-    pub(super) fn is_slow(&self, now_s: f64) -> bool {
-        self.pace.duration_s(now_s) >= SLOW_S
+    /// What is known of how long its requests take.
+    pub(super) fn speed(&self, now_s: f64) -> Speed {
+        if self.pace.duration_s(now_s) >= SLOW_S { Speed::Slow } else { Speed::Quick }
     }
 
     /// The mean time between two requests that end, when as many are in flight as may be, of which a queue lets it

@@ -26,6 +26,15 @@ impl Places {
     }
 }
 
+/// What is known of how long a webhook's requests take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speed {
+    /// Nothing bad.
+    Quick,
+    /// They take long.
+    Slow,
+}
+
 /// How long a delivery is held until it is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
@@ -102,16 +111,19 @@ impl Room {
     /// Whether a webhook that takes up `mine` may have one more request in flight. Each leaves as many places
     /// free as it has itself; and those known to be slow do so within half of the room, so that the other half
     /// is for the quick ones however many hang.
-    pub(super) fn may_start(&self, mine: Places, is_slow: bool) -> bool {
+    pub(super) fn may_start(&self, mine: Places, speed: Speed) -> bool {
         let leaves_room = |taken: usize, size: usize| mine.in_flight == 0 || mine.in_flight + taken < size;
         let half = self.size.div_ceil(2);
         leaves_room(self.places.in_flight, self.size)
-            && (!is_slow || (self.slow < half && leaves_room(self.slow, half)))
+            && (speed == Speed::Quick || (self.slow < half && leaves_room(self.slow, half)))
     }
 
     /// The most requests that one webhook can have in flight.
-    pub(super) fn most_of_one(&self, is_slow: bool) -> usize {
-        self.size.div_ceil(if is_slow { 4 } else { 2 })
+    pub(super) fn most_of_one(&self, speed: Speed) -> usize {
+        self.size.div_ceil(match speed {
+            Speed::Quick => 2,
+            Speed::Slow => 4,
+        })
     }
 
     /// Whether one more may be held until it is due: at most half of the room for what could as well wait
@@ -137,14 +149,14 @@ mod tests {
 
     /// Lets webhooks start as many requests as they may, in turn, none of which ends; answers how many are in
     /// flight.
-    fn hang(room: &mut Room, webhooks: usize, are_slow: bool) -> usize {
+    fn hang(room: &mut Room, webhooks: usize, speed: Speed) -> usize {
         let mut in_flight = vec![0; webhooks];
         for _ in 0..16 {
             for mine in &mut in_flight {
-                if room.may_start(Places { waiting: 0, in_flight: *mine }, are_slow) {
+                if room.may_start(Places { waiting: 0, in_flight: *mine }, speed) {
                     *mine += 1;
                     room.places.in_flight += 1;
-                    room.slow += usize::from(are_slow);
+                    room.slow += usize::from(speed == Speed::Slow);
                 }
             }
         }
@@ -155,14 +167,14 @@ mod tests {
     fn webhooks_that_hang_leave_room_in_their_queue_however_many_they_are() {
         for webhooks in [1, 2, 4, 8, 30, 60] {
             let mut room = room(Lane::Due, 64);
-            let surprised = hang(&mut room, webhooks, false);
+            let surprised = hang(&mut room, webhooks, Speed::Quick);
             assert!(surprised < 64, "{webhooks} quick ones that begin to hang have {surprised}");
         }
         for webhooks in [1, 2, 4, 8, 30, 60, 1_000] {
             let mut room = room(Lane::Due, 64);
-            let known = hang(&mut room, webhooks, true);
+            let known = hang(&mut room, webhooks, Speed::Slow);
             assert!(known <= 32, "{webhooks} slow ones have {known}");
-            assert!(room.may_start(Places::default(), false));
+            assert!(room.may_start(Places::default(), Speed::Quick));
         }
     }
 
@@ -188,8 +200,8 @@ mod tests {
     #[test]
     fn a_slow_webhook_that_is_alone_has_the_slots_that_webhooks_have_by_default() {
         let mut room = room(Lane::Due, 64);
-        assert_eq!(hang(&mut room, 1, true), 16);
-        assert_eq!(room.most_of_one(true), 16);
+        assert_eq!(hang(&mut room, 1, Speed::Slow), 16);
+        assert_eq!(room.most_of_one(Speed::Slow), 16);
     }
 
     #[test]

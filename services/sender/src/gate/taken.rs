@@ -7,6 +7,7 @@ use cuewire::amqp::topology::Lane;
 use cuewire::ids::{OrganizationId, WebhookId};
 use tokio::sync::Notify;
 
+use super::room::Speed;
 use super::streak::Ending;
 use super::{Gate, Refusal};
 
@@ -59,8 +60,8 @@ impl Queued {
             });
         }
         self.is_waiting = false;
-        let is_slow = parts.line.is_slow(started_s);
-        parts.room.slow += usize::from(is_slow);
+        let speed = parts.line.speed(started_s);
+        parts.room.slow += usize::from(speed == Speed::Slow);
         for places in [parts.line.of_mut(self.place.lane), &mut parts.share.places, &mut parts.room.places] {
             places.waiting -= 1;
             places.in_flight += 1;
@@ -77,7 +78,7 @@ impl Queued {
         self.gate.metrics.waiting.dec();
         self.gate.metrics.in_flight.inc();
         let gate = Arc::clone(&self.gate);
-        Ok(Permit { gate, place: self.place, started, is_slow, is_telling: false })
+        Ok(Permit { gate, place: self.place, started, speed, is_telling: false })
     }
 }
 
@@ -104,7 +105,8 @@ pub struct Permit {
     gate: Arc<Gate>,
     place: Place,
     started: Instant,
-    is_slow: bool,
+    /// What was known when it began, and what its room was taken by.
+    speed: Speed,
     /// Whether how long it took tells of the receiver.
     is_telling: bool,
 }
@@ -128,7 +130,7 @@ impl Drop for Permit {
         for places in [parts.line.of_mut(self.place.lane), &mut parts.share.places, &mut parts.room.places] {
             places.in_flight -= 1;
         }
-        parts.room.slow -= usize::from(self.is_slow);
+        parts.room.slow -= usize::from(self.speed == Speed::Slow);
         for pace in [&mut parts.line.pace, &mut parts.share.pace] {
             pace.has_ended(started_s);
             if self.is_telling {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::read::read_attempt;
+use super::read::{COLUMNS, read_attempt};
 use crate::db::{Database, DbError};
 use crate::delivery::Attempt;
 use crate::ids::WebhookId;
@@ -44,12 +44,12 @@ impl Database {
         // By the index that begins with the delivery: the webhook's own would be read to its end where there
         // is no such delivery.
         let statement = connection
-            .prepare_cached(
+            .prepare_cached(&format!(
                 "WITH found AS MATERIALIZED (
-                     SELECT * FROM attempts WHERE delivery_id BETWEEN $2 AND $3)
+                     SELECT {COLUMNS} FROM attempts WHERE delivery_id BETWEEN $2 AND $3)
                  SELECT * FROM found WHERE webhook_id = $1
-                 ORDER BY started_at DESC, number DESC LIMIT 1",
-            )
+                 ORDER BY started_at DESC, number DESC LIMIT 1"
+            ))
             .await?;
         let row =
             connection.query_opt(&statement, &[&webhook.0, deliveries.start(), deliveries.end()]).await?;

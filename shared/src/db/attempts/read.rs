@@ -16,6 +16,10 @@ const MAX_ATTEMPTS_SHOWN: i64 = 1_000;
 /// An attempt is counted on the day on which it was due, which is at most the deadline before it is made.
 const MAX_OVERDUE_DAYS: i64 = 3;
 
+/// The columns of an [`Attempt`].
+pub(super) const COLUMNS: &str = "day, delivery_id, round, number, organization_id, webhook_id, event_source, event_id,
+    event_type, started_at, duration_us, state, next_attempt_at, reason, status, error, response_headers, response_body";
+
 /// Where an attempt stands in the order of a webhook's attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptPlace {
@@ -117,10 +121,10 @@ impl Database {
     ) -> Result<Vec<Attempt>, DbError> {
         let connection = self.connection().await?;
         let statement = connection
-            .prepare_cached(
-                "SELECT * FROM attempts WHERE delivery_id = $1 AND organization_id = $2
-                 ORDER BY started_at, number LIMIT $3",
-            )
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM attempts WHERE delivery_id = $1 AND organization_id = $2
+                 ORDER BY started_at, number LIMIT $3"
+            ))
             .await?;
         let rows = connection.query(&statement, &[&delivery.0, &organization.0, &MAX_ATTEMPTS_SHOWN]).await?;
         rows.iter().map(read_attempt).collect()
@@ -137,11 +141,11 @@ impl Database {
         let days = self.partition_days("attempts", newest, Date::MIN).await?;
         let connection = self.connection().await?;
         let statement = connection
-            .prepare_cached(
-                "SELECT * FROM attempts WHERE day = $1 AND webhook_id = $2
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM attempts WHERE day = $1 AND webhook_id = $2
                    AND ($3::timestamptz IS NULL OR (started_at, delivery_id) < ($3, $4))
-                 ORDER BY started_at DESC, delivery_id DESC LIMIT $5",
-            )
+                 ORDER BY started_at DESC, delivery_id DESC LIMIT $5"
+            ))
             .await?;
         let mut attempts = Vec::new();
         for day in days {

@@ -16,6 +16,10 @@ const MAX_ROWS_PER_PAGE: i64 = 10_000;
 const COLUMNS: &str = "id, reason, detail, organization_id, category, event_source, event_id, event_type,
     webhook_id, delivery_id, last_attempt, created_at, redriven_at";
 
+/// The condition on a dead letter of the organization `$2`, or where that is null, of none that there is.
+const WHOSE: &str = "(organization_id = $2 OR $2::uuid IS NULL AND NOT EXISTS (
+    SELECT FROM organizations WHERE organizations.id = organization_id))";
+
 /// A dead letter, without the message itself.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
@@ -25,7 +29,7 @@ pub struct DeadLetter {
     pub reason: Reason,
     /// What was wrong, in a sentence.
     pub detail: String,
-    /// Whose it is; none: it could not be told.
+    /// Whose it is, or was before that was deleted; none: it could not be told.
     pub organization: Option<OrganizationId>,
     /// The event's category, `unknown` where it could not be told.
     pub category: String,
@@ -92,7 +96,7 @@ pub struct DeadLetterPage {
 }
 
 impl Database {
-    /// A page of an organization's dead letters, or of those that belong to none, the newest first.
+    /// A page of an organization's dead letters, or of those that belong to none (any more), the newest first.
     pub async fn dead_letters(
         &self,
         organization: Option<OrganizationId>,
@@ -101,20 +105,15 @@ impl Database {
         limit: usize,
     ) -> Result<DeadLetterPage, DbError> {
         let connection = self.connection().await?;
-        // Two statements, since neither `=` nor `IS NOT DISTINCT FROM` finds null by an index.
-        let whose = match organization {
-            Some(_) => "organization_id = $1",
-            None => "organization_id IS NULL AND $1::uuid IS NULL",
+        let read = match organization {
+            Some(_) => of("organization_id = $1"),
+            None => of_nobody(),
         };
         // The last row read always comes along, so that the next page knows where to begin.
         let statement = connection
             .prepare_cached(&format!(
                 "WITH read AS MATERIALIZED (
-                     SELECT {COLUMNS} FROM dead_letters
-                     WHERE {whose}
-                       AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3))
-                     ORDER BY created_at DESC, id DESC
-                     LIMIT $4
+                     {read}
                  ), judged AS (
                      SELECT *, coalesce(($5::uuid IS NULL OR webhook_id = $5)
                                         AND ($6::text IS NULL OR reason = $6), false) AS wanted,
@@ -150,7 +149,7 @@ impl Database {
         Ok(DeadLetterPage { letters, next })
     }
 
-    /// One dead letter of an organization, or of none, with the message itself.
+    /// One dead letter of an organization, or of none (any more), with the message itself.
     pub async fn dead_letter(
         &self,
         organization: Option<OrganizationId>,
@@ -160,7 +159,7 @@ impl Database {
         let statement = connection
             .prepare_cached(&format!(
                 "SELECT {COLUMNS}, payload, content_type, message_headers, exchange, routing_key
-                 FROM dead_letters WHERE id = $1 AND organization_id IS NOT DISTINCT FROM $2"
+                 FROM dead_letters WHERE id = $1 AND {WHOSE}"
             ))
             .await?;
         let organization = organization.map(|organization| organization.0);
@@ -195,7 +194,7 @@ impl Database {
         row.as_ref().map(read_letter).transpose()
     }
 
-    /// Deletes a dead letter of an organization, or of none; whether there was one.
+    /// Deletes a dead letter of an organization, or of none (any more); whether there was one.
     pub async fn delete_dead_letter(
         &self,
         organization: Option<OrganizationId>,
@@ -205,13 +204,44 @@ impl Database {
         let deleted = self
             .connection()
             .await?
-            .execute(
-                "DELETE FROM dead_letters WHERE id = $1 AND organization_id IS NOT DISTINCT FROM $2",
-                &[&id.0, &organization],
-            )
+            .execute(&format!("DELETE FROM dead_letters WHERE id = $1 AND {WHOSE}"), &[&id.0, &organization])
             .await?;
         Ok(deleted > 0)
     }
+}
+
+/// The newest `$4` dead letters after a place, of those that the condition is true of.
+fn of(whose: &str) -> String {
+    format!(
+        "SELECT {COLUMNS} FROM dead_letters
+         WHERE {whose} AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3))
+         ORDER BY created_at DESC, id DESC LIMIT $4"
+    )
+}
+
+/// The same of those that belong to no organization, or to one that was deleted. Which these are is found by one
+/// look at the index for each organization that has dead letters, and not by reading everybody's: neither `=` nor
+/// `IS NOT DISTINCT FROM` finds null by an index, and nothing finds what is not there.
+fn of_nobody() -> String {
+    let (nobodys, of_one_deleted) =
+        (of("organization_id IS NULL AND $1::uuid IS NULL"), of("organization_id = deleted.id"));
+    format!(
+        "WITH RECURSIVE owner (id) AS (
+             (SELECT organization_id FROM dead_letters WHERE organization_id IS NOT NULL
+              ORDER BY organization_id LIMIT 1)
+             UNION ALL
+             SELECT (SELECT organization_id FROM dead_letters WHERE organization_id > owner.id
+                     ORDER BY organization_id LIMIT 1)
+             FROM owner WHERE owner.id IS NOT NULL
+         ), deleted AS (
+             SELECT id FROM owner
+             WHERE id IS NOT NULL AND NOT EXISTS (SELECT FROM organizations WHERE organizations.id = owner.id)
+         )
+         SELECT * FROM ({nobodys}) AS nobodys
+         UNION ALL
+         SELECT letter.* FROM deleted CROSS JOIN LATERAL ({of_one_deleted}) AS letter
+         ORDER BY created_at DESC, id DESC LIMIT $4"
+    )
 }
 
 fn read_letter(row: &Row) -> Result<DeadLetter, DbError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{WEBHOOK, read_webhook};
+use super::{COLUMNS, WEBHOOK, read_webhook};
 use crate::db::{Database, DbError};
 use crate::formats::Format;
 use crate::ids::{OrganizationId, WebhookId};
@@ -39,19 +39,19 @@ impl Database {
     pub async fn create_webhook(&self, webhook: &Webhook, sealed: &[u8]) -> Result<Webhook, DbError> {
         let connection = self.connection().await?;
         let statement = connection
-            .prepare_cached(
+            .prepare_cached(&format!(
                 "WITH made AS (
                      INSERT INTO webhooks (id, organization_id, name, description, url, enabled, format,
                          event_types, filter, headers, signature, rate_limit_per_second, max_in_flight,
                          timeout_ms, retry_schedule_ms)
                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-                     RETURNING *
+                     RETURNING {COLUMNS}
                  ), signed AS (
                      INSERT INTO secrets (id, webhook_id, sealed) SELECT $16, id, $17 FROM made
                  )
                  SELECT made.*, first_failed_at, opened_at, probes, next_probe_at
-                 FROM made LEFT JOIN webhook_health ON webhook_id = made.id",
-            )
+                 FROM made LEFT JOIN webhook_health ON webhook_id = made.id"
+            ))
             .await?;
         let row = connection
             .query_one(
@@ -173,7 +173,7 @@ impl Database {
         let recovered = failing == Failing::Ends;
         let connection = self.connection().await?;
         let statement = connection
-            .prepare_cached(
+            .prepare_cached(&format!(
                 "WITH saved AS (
                      UPDATE webhooks SET name = $3, description = $4, url = $5, enabled = $6,
                          disabled_reason = $7, format = $8, event_types = $9, filter = $10, headers = $11,
@@ -181,13 +181,13 @@ impl Database {
                          retry_schedule_ms = $15,
                          updated_at = greatest(now(), updated_at + interval '1 microsecond')
                      WHERE id = $1 AND updated_at = $2
-                     RETURNING *
+                     RETURNING {COLUMNS}
                  ), recovered AS (
                      DELETE FROM webhook_health USING saved WHERE webhook_id = saved.id AND $16
                  )
                  SELECT saved.*, first_failed_at, opened_at, probes, next_probe_at
-                 FROM saved LEFT JOIN webhook_health ON webhook_id = saved.id AND NOT $16",
-            )
+                 FROM saved LEFT JOIN webhook_health ON webhook_id = saved.id AND NOT $16"
+            ))
             .await?;
         let row = connection
             .query_opt(
