@@ -17,6 +17,7 @@ mod duplicates;
 mod filters;
 mod formats;
 mod given_up;
+mod handshake;
 mod happy;
 mod headers;
 mod hops;
