@@ -400,7 +400,8 @@ fn an_aioz_flag_that_is_switched_off_widens_nothing() {
             (&["*.deleted", "encoding.*"], "encoding_failed", "encoding.failed", "encoding.started"),
         ] {
             let receiver = Receiver::healthy().await;
-            let native = organization.webhook(receiver.url("/")).types(types).with("format", "aioz").create().await;
+            let native =
+                organization.webhook(receiver.url("/")).types(types).with("format", "aioz").create().await;
             let change = json!({"url": receiver.url("/"), flag: false, "file_received": false}).to_string();
             done(aioz.call(&format!("PATCH {}", at(&json!({"id": native.id}))), &change).await);
             organization.in_effect().await;

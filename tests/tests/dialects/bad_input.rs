@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use cuewire_tests::{Receiver, Reply};
 use cuewire_tests::system::{System, test};
+use cuewire_tests::{Receiver, Reply};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
@@ -139,12 +139,26 @@ fn a_parameter_that_is_repeated_or_unknown_is_no_fault_on_any_route() {
             let things = caller.make(&receiver.url("/")).await;
             for route in platform.routes().iter().filter(|route| route.right == Right::Read) {
                 let known = [
-                    "startingId=0", "itemCount=5", "isDescending=true", "search=", "sort_by=name", "order_by=desc",
-                    "offset=0", "limit=5", "encoding_finished=", "page=1", "per_page=5", "page_size=5",
-                    "application=link", "in_message=a",
+                    "startingId=0",
+                    "itemCount=5",
+                    "isDescending=true",
+                    "search=",
+                    "sort_by=name",
+                    "order_by=desc",
+                    "offset=0",
+                    "limit=5",
+                    "encoding_finished=",
+                    "page=1",
+                    "per_page=5",
+                    "page_size=5",
+                    "application=link",
+                    "in_message=a",
                 ];
                 let once = known.join("&");
-                let line = format!("{}?colour=red&{once}&{once}&colour=blue&x[]=1&x[]=2&=&&=", route.line(platform, &things));
+                let line = format!(
+                    "{}?colour=red&{once}&{once}&colour=blue&x[]=1&x[]=2&=&&=",
+                    route.line(platform, &things)
+                );
                 let reply = caller.call(&line, "").await;
                 if !route.path.contains("{event}") {
                     let _ = reply.expect(200);

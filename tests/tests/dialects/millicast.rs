@@ -379,7 +379,8 @@ fn a_millicast_flag_that_is_switched_off_widens_nothing() {
         let receiver = Receiver::healthy().await;
         let organization = system.organization().await;
         let millicast = Platform::Millicast.by(&organization.admin).await;
-        let native = organization.webhook(receiver.url("/")).types(&["*.deleted"]).with("format", "millicast");
+        let native =
+            organization.webhook(receiver.url("/")).types(&["*.deleted"]).with("format", "millicast");
         let native = native.create().await;
         let made = json!({"id": native.json["number"]});
         let changed = update(&millicast, &made, r#"{"isMediaHooks":false}"#).await;
@@ -410,7 +411,9 @@ fn a_millicast_test_by_name_goes_to_the_webhooks_whose_filter_takes_the_name() {
         let organization = system.organization().await;
         let millicast = Platform::Millicast.by(&organization.admin).await;
         let receiver = Receiver::healthy().await;
-        for (path, filter) in [("/live", json!("^live")), ("/rest", json!("^(rest|studio)$")), ("/all", Value::Null)] {
+        for (path, filter) in
+            [("/live", json!("^live")), ("/rest", json!("^(rest|studio)$")), ("/all", Value::Null)]
+        {
             add(&millicast, &json!({
                 "url": receiver.url(path), "isFeedHooks": true, "isTranscoderHooks": true, "isThumbnailHooks": true,
                 "filter": filter,
@@ -420,7 +423,11 @@ fn a_millicast_test_by_name_goes_to_the_webhooks_whose_filter_takes_the_name() {
         for (kind, body, expected) in [
             ("Feeds", "", &["/all", "/live", "/rest"][..]),
             ("Feeds", r#"{"webhookType":"Feeds","streamName":"studio"}"#, &["/all", "/rest"]),
-            ("Feeds", r#"{"webhookType":null,"streamName":"live-1","transcoderName":"rest"}"#, &["/all", "/live"]),
+            (
+                "Feeds",
+                r#"{"webhookType":null,"streamName":"live-1","transcoderName":"rest"}"#,
+                &["/all", "/live"],
+            ),
             ("Transcoder", r#"{"webhookType":"transcoder","transcoderName":"rest"}"#, &["/all", "/rest"]),
             ("Transcoder", r#"{"streamName":"live"}"#, &["/all", "/live", "/rest"]),
             ("Thumbnail", r#"{"webhookType":"Thumbnail","streamName":"live"}"#, &["/all", "/live"]),
@@ -433,7 +440,11 @@ fn a_millicast_test_by_name_goes_to_the_webhooks_whose_filter_takes_the_name() {
             assert_eq!(paths, expected, "{kind} {body}");
         }
         let before = receiver.count();
-        for body in [r#"{"webhookType":"Media"}"#, r#"{"webhookType":"x","streamName":"live"}"#, r#"{"webhookType":7}"#] {
+        for body in [
+            r#"{"webhookType":"Media"}"#,
+            r#"{"webhookType":"x","streamName":"live"}"#,
+            r#"{"webhookType":7}"#,
+        ] {
             let reply = millicast.call("POST /platforms/millicast/api/webhooks/test/Feeds", body).await;
             assert!(reply.json["data"]["errors"]["webhookType"][0].is_string(), "{body}: {}", reply.text);
             millicast.failed(reply, 400);

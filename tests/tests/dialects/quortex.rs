@@ -225,7 +225,9 @@ fn a_quortex_webhook_is_of_a_type_and_takes_one_category_or_several() {
             assert_eq!(native(&organization, &made).await["event_types"], types, "{fields}");
             assert_eq!(quortex.get(&at(&made)).await, changed);
             assert_eq!(update(&quortex, "PUT", &made, &changed).await, changed);
-            for untouched in [json!({"name": "m"}), json!({"pool_uuid": "p"}), json!({"pool_uuid": null, "name": "n"})] {
+            for untouched in
+                [json!({"name": "m"}), json!({"pool_uuid": "p"}), json!({"pool_uuid": null, "name": "n"})]
+            {
                 let renamed = update(&quortex, "PATCH", &made, &untouched).await;
                 assert_eq!(renamed.get("category"), changed.get("category"), "{untouched}");
             }
@@ -332,7 +334,8 @@ fn quortex_lists_have_pages_when_a_size_is_asked_for() {
             quortex.failed(quortex.call(&format!("GET {WEBHOOKS}?page={page}&page_size=2"), "").await, 404);
         }
         // Of a parameter that is repeated the last counts.
-        let last = quortex.get(&format!("{WEBHOOKS}?page_size=4&page=7&colour=a&page=2&page_size=2&colour=b")).await;
+        let last =
+            quortex.get(&format!("{WEBHOOKS}?page_size=4&page=7&colour=a&page=2&page_size=2&colour=b")).await;
         assert_eq!((&last["count"], &last["results"]), (&json!(5), &json!(made[2..4])));
         let proxy = "\nX-Forwarded-Proto: https\nX-Forwarded-Host: api.example.com";
         let far = quortex.with_headers(&format!("GET {WEBHOOKS}?page_size=4"), proxy, "").await.expect(200);
