@@ -37,7 +37,7 @@ pub(super) struct Fields {
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     description: Option<Option<String>>,
-    /// Required in a new webhook: `assets`, `collections`, …
+    /// Required in a new webhook: `assets`, `collections`, … as events have it, case included.
     event_type: Option<String>,
     /// Null: any object.
     #[serde(deserialize_with = "given")]
@@ -120,8 +120,8 @@ impl Fields {
             Some("ENABLED") if webhook.enabled => Ok(None),
             Some("ENABLED") => Ok(Some(true)),
             Some("DISABLED") => Ok(Some(false)),
-            // It was failing when it was read.
-            Some("FAILING") if webhook.enabled => Ok(None),
+            // It was failing when it was read, whatever has become of it since.
+            Some("FAILING") => Ok(None),
             Some(other) => Err(refused_status(other)),
         }
     }
