@@ -132,7 +132,9 @@ impl Selection {
             patterns.into_iter().partition(|pattern| overlaps(pattern, choice));
         for other in all.iter().filter(|other| **other != choice) {
             let spanning = taken.iter().filter(|pattern| overlaps(pattern, other));
-            for both in spanning.flat_map(|pattern| other.iter().filter_map(|text| common(pattern, text))) {
+            for both in
+                spanning.flat_map(|pattern| other.iter().filter_map(move |text| common(pattern, text)))
+            {
                 if !kept.contains(&both) {
                     kept.push(both);
                 }

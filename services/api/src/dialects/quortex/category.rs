@@ -59,7 +59,7 @@ impl Category {
         if let Some(list) = terms.iter().find_map(listed) {
             return Some(Self::Several(list));
         }
-        let one_or_several = |categories| match <[String; 1]>::try_from(categories) {
+        let one_or_several = |categories: Vec<String>| match <[String; 1]>::try_from(categories) {
             Ok([one]) => Self::One(one),
             Err(several) => Self::Several(several),
         };

@@ -4,18 +4,18 @@
 
 use axum::extract::State;
 use axum::http::header::ALLOW;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue};
 
 use super::limit::Limits;
 use crate::Api;
 
-const REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
-const REQUEST_RATE: HeaderName = HeaderName::from_static("webhook-request-rate");
-const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
-const ALLOWED_RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate");
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, OPTIONS");
-/// Requests a minute, where events have no limit.
-const ANY_RATE: HeaderValue = HeaderValue::from_static("*");
+const REQUEST_ORIGIN: &str = "webhook-request-origin";
+const REQUEST_RATE: &str = "webhook-request-rate";
+const ALLOWED_ORIGIN: &str = "webhook-allowed-origin";
+const ALLOWED_RATE: &str = "webhook-allowed-rate";
+const METHODS: &str = "GET, HEAD, POST, OPTIONS";
+/// Where events have no limit.
+const ANY_RATE: &str = "*";
 
 /// Ask whether events may be sent here
 ///
@@ -33,7 +33,7 @@ const ANY_RATE: HeaderValue = HeaderValue::from_static("*");
         ("webhook-allowed-rate" = String, description = "Requests a minute, or `*`; if a rate was asked for"),
     ))))]
 pub(super) async fn ask(State(api): State<Api>, asked: HeaderMap) -> HeaderMap {
-    let mut answer = HeaderMap::from_iter([(ALLOW, METHODS)]);
+    let mut answer = HeaderMap::from_iter([(ALLOW, HeaderValue::from_static(METHODS))]);
     if let Some(origin) = asked.get(REQUEST_ORIGIN) {
         answer.insert(ALLOWED_ORIGIN, origin.clone());
         if asked.contains_key(REQUEST_RATE) {
@@ -43,6 +43,7 @@ pub(super) async fn ask(State(api): State<Api>, asked: HeaderMap) -> HeaderMap {
     answer
 }
 
+/// Requests a minute, of one event each.
 fn rate(limits: &Limits) -> HeaderValue {
-    limits.events_a_minute().map_or(ANY_RATE, HeaderValue::from)
+    limits.events_a_minute().map_or_else(|| HeaderValue::from_static(ANY_RATE), HeaderValue::from)
 }
