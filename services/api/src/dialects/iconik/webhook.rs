@@ -98,6 +98,10 @@ impl Fields {
     pub(super) fn check_new(&self) -> Result<(), Problem> {
         let mut checks = Checks::default();
         checks.require("event_type", self.event_type.as_ref());
+        // What is shown of a webhook that takes nothing, as a new one does so far: `over` would leave it so.
+        if self.event_type.as_deref() == Some("") {
+            checks.refuse("event_type", "is empty");
+        }
         checks.require("url", self.url.as_ref());
         checks.finish()
     }

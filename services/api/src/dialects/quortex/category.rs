@@ -82,3 +82,35 @@ fn possible(list: &[String]) -> Vec<String> {
     }
     possible
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn categories_are_shown_as_they_were_given_and_are_types_where_they_can_be() {
+        let long = "x".repeat(128);
+        let owned = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        for (given, types, is_term) in [
+            (&[][..], &[][..], false),
+            (&["pool"], &["pool"], true),
+            (&["pool", "input"], &["pool", "input"], false),
+            (&["pool", "pool"], &["pool"], true),
+            (&["pool", "input", "pool"], &["pool", "input"], true),
+            (&["pool", &long], &["pool"], true),
+            (&[&long, &long[1..]], &[], true),
+        ] {
+            let category = Category::Several(owned(given));
+            assert_eq!(category.read(), Ok(Some(owned(types))));
+            let terms: Vec<_> = category.term().into_iter().collect();
+            assert_eq!(terms.len(), usize::from(is_term), "{given:?}");
+            assert_eq!(Category::of(Some(owned(types)), &terms), Some(category));
+        }
+        let one = Category::One("pool".to_owned());
+        assert_eq!((one.read(), one.term()), (Ok(Some(owned(&["pool"]))), None));
+        assert_eq!(Category::of(Some(owned(&["pool"])), &[]), Some(one));
+        for refused in [&["pool", "a b"][..], &[""], &[&"x".repeat(129)], &["a"; MAX_CATEGORIES + 1]] {
+            assert!(Category::Several(owned(refused)).read().is_err(), "{refused:?}");
+        }
+    }
+}
