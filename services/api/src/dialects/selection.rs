@@ -206,19 +206,21 @@ fn no_event() -> Term {
 /// Whether a pattern and a choice have types in common, as far as the words and the catalogue tell: that
 /// `*.deleted` and `media.*` have, neither says of the other.
 fn overlaps(pattern: &str, choice: Choice) -> bool {
-    let matches = |pattern: &str, text: &str| Pattern::parse(pattern).is_ok_and(|it| it.matches(text));
-    choice.iter().any(|text| matches(pattern, text) || matches(text, pattern))
-        || shares_a_type(pattern, choice)
+    choice.iter().any(|text| covers(pattern, text) || covers(text, pattern)) || shares_a_type(pattern, choice)
+}
+
+/// Whether one takes all that the other does, so far as the words tell: only a `*` takes a `*`.
+fn covers(one: &str, other: &str) -> bool {
+    Pattern::parse(one).is_ok_and(|pattern| pattern.matches(other))
 }
 
 /// The types that a pattern and one of a choice have in common, as a pattern; none if they have none. (Of `*.media.x`
 /// and `media.*` it leaves out `media.x`: fewer, never more.)
 fn common(pattern: &str, text: &str) -> Option<String> {
-    let takes = |pattern: &str, text: &str| Pattern::parse(pattern).is_ok_and(|it| it.matches(text));
-    if takes(pattern, text) {
+    if covers(pattern, text) {
         return Some(text.to_owned());
     }
-    if takes(text, pattern) {
+    if covers(text, pattern) {
         return Some(pattern.to_owned());
     }
     // `*.deleted` of `media.*`: `media.*.deleted`, since a `*` may stand for no word.
