@@ -56,7 +56,7 @@ impl Limits {
 
     /// How many events an organization may publish a minute by this process; none: as many as it likes.
     pub(super) fn events_a_minute(&self) -> Option<u64> {
-        (self.rate > 0.0).then(|| (self.rate * 60.0) as u64)
+        (self.rate > 0.0).then_some((self.rate * 60.0) as u64)
     }
 
     /// Takes a token an event: for all organizations that the events name, or for none.
