@@ -20,7 +20,8 @@
 //! ```
 //!
 //! **Paths.** The first name is an attribute of the event (`id`, `type`, `pooluuid`, any extension),
-//! `category` (the type up to its first dot), `operation` (the type after its first dot), or `data`. Some
+//! `category` (the type up to its first dot), `operation` (the type after its first dot), `subject_name` (the
+//! subject after its first slash: the name in `account/name`), or `data`. Some
 //! have a second name: `event_type` is `category`, `object_id` is `subject`, `user_id` is `userid`,
 //! `request_id` is `requestid`, `system_domain_id` is `organization`. Below `data` a name is an object's
 //! key; in an array it is the index of an element, from 0 (`data.files.0.name`). What is not there is null,
@@ -183,7 +184,7 @@ mod tests {
                 r#"id="e-1" source="/archive" time="2026-03-01T12:00:00Z""#,
                 r#"category="assets" AND event_type="assets" AND type="assets.metadata.update""#,
                 r#"operation="metadata.update" object_id="a-1" user_id="u-1" request_id="r-1""#,
-                r#"subject="a-1" userid="u-1" requestid="r-1" system_domain_id="o-1""#,
+                r#"subject_name=null subject="a-1" userid="u-1" requestid="r-1" system_domain_id="o-1""#,
                 "sequence=7 sequence=7.0 sequence<7.5 sampled=true sampled!=false",
                 "data.size=1024 data.size=1.024e3 data.size!=1025 data.size>1023.5 data.size<1025",
                 "data.size>=1024 data.size<=1024 data.ratio>0 data.ratio<1 data.ratio=5e-1 data.ratio>-1",

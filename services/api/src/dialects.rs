@@ -159,6 +159,11 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::E
     }
 }
 
+/// Of a query: a number of entries or of a page, none where it is no such number.
+fn count(text: Option<&str>) -> Option<usize> {
+    text?.trim().parse().ok().filter(|number| *number > 0)
+}
+
 /// Of a query: a whole number; none where it is empty or `null`.
 fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     let text = String::deserialize(deserializer)?;

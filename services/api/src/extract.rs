@@ -1,4 +1,7 @@
 //! Reading requests: axum's extractors, with a [`Problem`] where they fail.
+//!
+//! A body of which no type is said is read as JSON, since nothing else is asked for; one that says another type is
+//! 415. Hand-written clients, and the documented GET with a body of one platform's, say none.
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -39,11 +42,15 @@ pub(crate) struct Path<T>(pub(crate) T);
 #[derive(Debug)]
 pub(crate) struct Query<T>(pub(crate) T);
 
+/// The same for clients that are not ours to correct: of a parameter that is repeated the last counts.
+#[derive(Debug)]
+pub(crate) struct LooseQuery<T>(pub(crate) T);
+
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let is_json = content_type(request.headers()).is_some_and(is_json);
+        let is_json = says_nothing_but_json(request.headers());
         let body = read_body(request, state).await?;
         if !is_json {
             return Err(Problem::unsupported("send the body as JSON, with `Content-Type: application/json`"));
@@ -56,7 +63,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let is_json = content_type(request.headers()).is_some_and(is_json);
+        let is_json = says_nothing_but_json(request.headers());
         let body = read_body(request, state).await?;
         if body.is_empty() {
             return Ok(Self(T::default()));
@@ -74,15 +81,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonOrForm<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let media_type = content_type(request.headers()).unwrap_or_default().to_owned();
+        let is_json = says_nothing_but_json(request.headers());
+        let is_form = content_type(request.headers()).is_some_and(is_form);
         let body = read_body(request, state).await?;
         if body.is_empty() {
             read_json(b"{}").map(Self)
-        } else if is_json(&media_type) {
+        } else if is_json {
             read_json(&body).map(Self)
-        } else if is_form(&media_type) {
-            let members = form_urlencoded::parse(&body).map(|(name, value)| (name.into(), value.into()));
-            read_json(Value::Object(members.collect()).to_string().as_bytes()).map(Self)
+        } else if is_form {
+            read_form(&body).map(Self)
         } else {
             Err(Problem::unsupported(format!(
                 "send the body as JSON, with `Content-Type: application/json`, or as a form, with \
@@ -114,6 +121,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for LooseQuery<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        read_form(parts.uri.query().unwrap_or_default().as_bytes()).map(Self)
+    }
+}
+
 /// Why a query cannot be read: by its parameter, which stands before the reason, where that is one's fault.
 fn unread_query(reason: &str) -> Problem {
     let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
@@ -139,8 +154,20 @@ pub(crate) fn content_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::CONTENT_TYPE)?.to_str().ok()
 }
 
+/// Whether the body is of JSON by its type, or by the lack of one.
+fn says_nothing_but_json(headers: &HeaderMap) -> bool {
+    let said = headers.get(header::CONTENT_TYPE).filter(|value| !value.is_empty());
+    said.is_none_or(|value| value.to_str().is_ok_and(is_json))
+}
+
 fn is_form(media_type: &str) -> bool {
     media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(FORM)
+}
+
+/// Reads a form, whose values are all text; of a name that is repeated the last counts.
+fn read_form<T: DeserializeOwned>(form: &[u8]) -> Result<T, Problem> {
+    let members = form_urlencoded::parse(form).map(|(name, value)| (name.into(), value.into()));
+    read_json(Value::Object(members.collect()).to_string().as_bytes())
 }
 
 /// Reads JSON: 400 where it is none, 422 with the field where it is not what is wanted.

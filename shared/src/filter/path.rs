@@ -15,6 +15,7 @@ pub struct Path(Place);
 enum Place {
     Category,
     Operation,
+    SubjectName,
     Attribute(Box<str>),
     Data,
     /// Below the data: names joined by dots, as written. None is empty, and none holds a dot, so that one
@@ -33,6 +34,7 @@ impl Path {
             "data" => Place::Data,
             "category" | "event_type" => Place::Category,
             "operation" => Place::Operation,
+            "subject_name" => Place::SubjectName,
             "object_id" => Place::Attribute("subject".into()),
             "user_id" => Place::Attribute("userid".into()),
             "request_id" => Place::Attribute("requestid".into()),
@@ -50,8 +52,9 @@ impl Path {
     /// What the event has here; null where it has nothing.
     pub(super) fn lookup<'e>(&self, event: &'e (impl Subject + ?Sized)) -> Operand<'e> {
         let found = match &self.0 {
-            Place::Category => event_type(event).map(|name| Operand::Text(category(name))),
-            Place::Operation => event_type(event).and_then(operation).map(Operand::Text),
+            Place::Category => text(event, "type").map(|name| Operand::Text(category(name))),
+            Place::Operation => text(event, "type").and_then(|name| behind(name, '.')).map(Operand::Text),
+            Place::SubjectName => text(event, "subject").and_then(|id| behind(id, '/')).map(Operand::Text),
             Place::Attribute(name) => event.attribute(name).map(Operand::from),
             Place::Data => event.data().map(Operand::from),
             Place::InData(names) => event.data().and_then(|data| descend(data, names)).map(Operand::from),
@@ -70,7 +73,7 @@ impl Path {
             Place::Attribute(name) => {
                 matches!(&**name, "type" | "source" | "organization" | "application" | "realm")
             }
-            Place::Data | Place::InData(_) => false,
+            Place::SubjectName | Place::Data | Place::InData(_) => false,
         }
     }
 }
@@ -80,6 +83,7 @@ impl fmt::Display for Path {
         match &self.0 {
             Place::Category => formatter.write_str("category"),
             Place::Operation => formatter.write_str("operation"),
+            Place::SubjectName => formatter.write_str("subject_name"),
             Place::Attribute(name) => formatter.write_str(name),
             Place::Data => formatter.write_str("data"),
             Place::InData(names) => write!(formatter, "data.{names}"),
@@ -87,9 +91,9 @@ impl fmt::Display for Path {
     }
 }
 
-fn event_type(event: &(impl Subject + ?Sized)) -> Option<&str> {
-    match event.attribute("type")? {
-        Attribute::Text(name) => Some(name),
+fn text<'e>(event: &'e (impl Subject + ?Sized), attribute: &str) -> Option<&'e str> {
+    match event.attribute(attribute)? {
+        Attribute::Text(text) => Some(text),
         Attribute::Integer(_) | Attribute::Boolean(_) => None,
     }
 }
@@ -98,8 +102,9 @@ fn category(event_type: &str) -> &str {
     event_type.split_once('.').map_or(event_type, |(category, _)| category)
 }
 
-fn operation(event_type: &str) -> Option<&str> {
-    event_type.split_once('.').map(|(_, operation)| operation)
+/// The text after the first `mark`.
+fn behind(text: &str, mark: char) -> Option<&str> {
+    text.split_once(mark).map(|(_, rest)| rest)
 }
 
 fn descend<'e>(data: &'e Value, names: &str) -> Option<&'e Value> {

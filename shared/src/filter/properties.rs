@@ -14,12 +14,13 @@ use super::tests::Event;
 use super::{Filter, FilterError};
 use crate::event::{self, Fields};
 
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 13] = [
     "id",
     "type",
     "event_type",
     "operation",
     "subject",
+    "subject_name",
     "sequence",
     "missing",
     "data",
@@ -83,6 +84,7 @@ fn look_up(event: &Value, path: &str) -> Value {
     match path {
         "event_type" => json!(category),
         "operation" => json!(operation),
+        "subject_name" => json!(event["subject"].as_str().and_then(|id| Some(id.split_once('/')?.1))),
         _ => event.pointer(&format!("/{}", path.replace('.', "/"))).cloned().unwrap_or(Value::Null),
     }
 }
@@ -146,9 +148,10 @@ fn value() -> impl Strategy<Value = Value> {
 
 fn event() -> impl Strategy<Value = Event> {
     let event_type = select(vec!["a", "a.b", "a.b.c", "x"]);
-    (event_type, select(vec!["x", "x y"]), any::<bool>(), 0..2, value(), value(), value()).prop_map(
-        |(event_type, id, data, sequence, a, b, c)| {
-            let mut event = json!({"type": event_type, "id": id, "sequence": sequence});
+    let subject = select(vec![None, Some("x"), Some("x/x y"), Some("/a/x")]);
+    (event_type, select(vec!["x", "x y"]), subject, any::<bool>(), 0..2, value(), value(), value()).prop_map(
+        |(event_type, id, subject, data, sequence, a, b, c)| {
+            let mut event = json!({"type": event_type, "id": id, "subject": subject, "sequence": sequence});
             if data {
                 event["data"] = json!({"a": a, "b": [b, {"c": c}], "c": {"d": c}});
             }

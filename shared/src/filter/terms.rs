@@ -51,6 +51,13 @@ impl Term {
         Self(format!("{path} = {}", serde_json::Value::from(text)))
     }
 
+    /// The term `(path = "one" OR path = "other" OR …)`: the text there is one of these.
+    #[must_use]
+    pub fn one_of(path: &str, texts: &[String]) -> Self {
+        let equalities: Vec<String> = texts.iter().map(|text| Self::equals(path, text).0).collect();
+        Self::nested(&equalities.join(" OR "))
+    }
+
     /// The term `path = null`.
     #[must_use]
     pub fn is_null(path: &str) -> Self {
@@ -86,13 +93,23 @@ impl Term {
     pub fn as_equal(&self, path: &str) -> Option<String> {
         let mut lexer = Lexer::new(&self.0);
         let mut next = || lexer.next().ok().map(|lexeme| lexeme.token);
-        match (next()?, next()?, next()?, next()?) {
-            (Token::Path(own), Token::Operator(Operator::Equal), Token::Text(text), Token::End)
-                if own == path =>
-            {
-                Some(text)
+        let text = equality(&mut next, path)?;
+        (next()? == Token::End).then_some(text)
+    }
+
+    /// The texts, if this is `(path = "one" OR path = "other" OR …)`, in parentheses also where it is one alone.
+    #[must_use]
+    pub fn as_one_of(&self, path: &str) -> Option<Vec<String>> {
+        let mut lexer = Lexer::new(self.as_nested()?);
+        let mut next = || lexer.next().ok().map(|lexeme| lexeme.token);
+        let mut texts = Vec::new();
+        loop {
+            texts.push(equality(&mut next, path)?);
+            match next()? {
+                Token::Or => {}
+                Token::End => return Some(texts),
+                _ => return None,
             }
-            _ => None,
         }
     }
 
@@ -101,6 +118,14 @@ impl Term {
     pub fn join(terms: &[Self]) -> Option<String> {
         let texts: Vec<&str> = terms.iter().map(Self::as_str).collect();
         (!texts.is_empty()).then(|| texts.join(" AND "))
+    }
+}
+
+/// The text, if `path = "text"` comes next.
+fn equality<'s>(next: &mut impl FnMut() -> Option<Token<'s>>, path: &str) -> Option<String> {
+    match (next()?, next()?, next()?) {
+        (Token::Path(own), Token::Operator(Operator::Equal), Token::Text(text)) if own == path => Some(text),
+        _ => None,
     }
 }
 
@@ -149,6 +174,15 @@ mod tests {
         assert_eq!(term("realm=\"x\"").as_equal("realm").as_deref(), Some("x"));
         for other in ["realm = 1", "realm != \"x\"", "realm = /x/", "(realm = \"x\")", "realms = \"x\""] {
             assert_eq!(term(other).as_equal("realm"), None, "{other}");
+        }
+        let texts = [hostile.to_owned(), "x".to_owned(), "x".to_owned()];
+        for texts in [&texts[..], &texts[1..], &texts[2..]] {
+            assert_eq!(Term::one_of("category", texts).as_one_of("category").as_deref(), Some(texts));
+        }
+        for other in
+            ["a = \"x\"", "(a = \"x\" AND a = \"y\")", "(a = \"x\" OR b = \"x\")", "(a = \"x\" OR)", "()"]
+        {
+            assert_eq!(term(other).as_one_of("a"), None, "{other}");
         }
         assert_eq!(term("( a = 1 )").as_nested(), Some("a = 1"));
         assert_eq!(term("a = \")\"").as_nested(), None);

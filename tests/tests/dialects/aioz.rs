@@ -305,6 +305,8 @@ fn aioz_flags_choose_the_types_and_none_of_them_is_no_event_at_all() {
         }
         let off = json!({"url": url, "encoding_finished": false, "partial_finished": false});
         done(aioz.call(&format!("PATCH {}", at(&made)), &off.to_string()).await);
+        let shown = get(&aioz, &made).await;
+        assert!(shown.as_object().unwrap().values().all(|value| *value != true), "{shown}");
         organization.in_effect().await;
         for event_type in ["encoding.finished", "partial.finished", "file.received", "video.deleted"] {
             assert_eq!(takers(system, &organization, event_type).await, 0, "{event_type}");
@@ -389,6 +391,32 @@ fn a_native_webhook_keeps_what_aioz_has_no_word_for() {
 }
 
 #[test]
+fn an_aioz_flag_that_is_switched_off_widens_nothing() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let aioz = Platform::Aioz.by(&organization.admin).await;
+        for (types, flag, off, kept) in [
+            (&["*.finished"][..], "partial_finished", "partial.finished", "encoding.finished"),
+            (&["*.deleted", "encoding.*"], "encoding_failed", "encoding.failed", "encoding.started"),
+        ] {
+            let receiver = Receiver::healthy().await;
+            let native =
+                organization.webhook(receiver.url("/")).types(types).with("format", "aioz").create().await;
+            let change = json!({"url": receiver.url("/"), flag: false, "file_received": false}).to_string();
+            done(aioz.call(&format!("PATCH {}", at(&json!({"id": native.id}))), &change).await);
+            organization.in_effect().await;
+            for (event_type, count) in [(kept, 1), (off, 0), ("file.received", 0), ("encoding.custom", 0)] {
+                let event = media(&organization, event_type);
+                system.amqp().await.publish(&event).await;
+                let deliveries = organization.deliveries(&event).await;
+                let own = deliveries.iter().filter(|it| it["webhook_id"] == native.id.as_str());
+                assert_eq!(own.count(), count, "{types:?} without {flag}: {event_type}");
+            }
+        }
+    });
+}
+
+#[test]
 fn what_is_wrong_with_an_aioz_webhook_is_told_in_a_sentence() {
     test(async |system| {
         let organization = system.organization().await;
@@ -410,9 +438,18 @@ fn what_is_wrong_with_an_aioz_webhook_is_told_in_a_sentence() {
             let message = aioz.failed(aioz.call(&format!("POST {AT}"), body).await, 400);
             assert!(message.contains(named), "{body}: {message}");
         }
-        for body in ["", "{}", r#"{"name":"Updated Name Only"}"#, r#"{"url":"not-a-url"}"#] {
-            let message = aioz.failed(aioz.call(&format!("PATCH {}", at(&made)), body).await, 400);
-            assert!(message.contains("url"), "{body}: {message}");
+        for body in [
+            "",
+            "{}",
+            r#"{"name":"Updated Name Only"}"#,
+            r#"{"url":null,"encoding_failed":true}"#,
+            r#"{"url":"","encoding_failed":true}"#,
+            r#"{"url":"not-a-url"}"#,
+        ] {
+            for method in ["PATCH", "PUT"] {
+                let message = aioz.failed(aioz.call(&format!("{method} {}", at(&made)), body).await, 400);
+                assert!(message.contains("url"), "{method} {body}: {message}");
+            }
         }
         assert_eq!(get(&aioz, &made).await, made);
     });

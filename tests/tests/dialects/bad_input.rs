@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use cuewire_tests::Reply;
 use cuewire_tests::system::{System, test};
+use cuewire_tests::{Receiver, Reply};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
@@ -89,7 +89,8 @@ fn a_body_that_cannot_be_read_is_answered_in_the_platforms_envelope_on_every_rou
                 for body in NOT_JSON.into_iter().chain(NOT_AN_OBJECT) {
                     cases.push((JSON, body, malformed(platform, route)));
                 }
-                cases.extend([(JSON, large.as_bytes(), 413), ("", good.as_bytes(), 415)]);
+                cases.extend([(JSON, large.as_bytes(), 413), ("", NOT_JSON[0], malformed(platform, route))]);
+                cases.push(("\nContent-Type: text/xml", good.as_bytes(), 415));
                 cases.push(("\nContent-Type: text/plain", good.as_bytes(), 415));
                 cases.push(("\nContent-Type: \u{1F525}", good.as_bytes(), 415));
                 if platform != Platform::Aioz {
@@ -105,6 +106,64 @@ fn a_body_that_cannot_be_read_is_answered_in_the_platforms_envelope_on_every_rou
             }
             let untouched = caller.follow(platform.list(), &things).await;
             assert_eq!(untouched.text, before.text, "{platform:?}");
+        }
+    });
+}
+
+#[test]
+fn a_body_of_which_no_type_is_said_is_read_as_json_on_every_route() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        for platform in Platform::ALL {
+            let organization = system.organization().await;
+            let caller = platform.by(&organization.admin).await;
+            let things = caller.make(&receiver.url("/")).await;
+            for route in platform.routes().iter().filter(|route| !route.body.is_empty()) {
+                let body = things.put_into(route.body, &caller.client);
+                for headers in ["", "\nContent-Type:", "\nTransfer-Encoding: chunked"] {
+                    let line = route.line(platform, &things);
+                    let _ = send(&caller, &line, headers, body.as_bytes()).await.expect(route.status);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_parameter_that_is_repeated_or_unknown_is_no_fault_on_any_route() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        for platform in Platform::ALL {
+            let caller = platform.by(&organization.admin).await;
+            let things = caller.make(&receiver.url("/")).await;
+            for route in platform.routes().iter().filter(|route| route.right == Right::Read) {
+                let known = [
+                    "startingId=0",
+                    "itemCount=5",
+                    "isDescending=true",
+                    "search=",
+                    "sort_by=name",
+                    "order_by=desc",
+                    "offset=0",
+                    "limit=5",
+                    "encoding_finished=",
+                    "page=1",
+                    "per_page=5",
+                    "page_size=5",
+                    "application=link",
+                    "in_message=a",
+                ];
+                let once = known.join("&");
+                let line = format!(
+                    "{}?colour=red&{once}&{once}&colour=blue&x[]=1&x[]=2&=&&=",
+                    route.line(platform, &things)
+                );
+                let reply = caller.call(&line, "").await;
+                if !route.path.contains("{event}") {
+                    let _ = reply.expect(200);
+                }
+            }
         }
     });
 }

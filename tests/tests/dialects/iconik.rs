@@ -207,6 +207,8 @@ fn an_iconik_webhook_tells_since_when_it_fails_and_what_it_sent_in_vain() {
         assert_eq!(enabled["last_payload"], failing["last_payload"]);
         // The client's copy is from before.
         assert_eq!(update(&iconik, &made, &failing).await["status"], "ENABLED");
+        let _ = update(&iconik, &made, &json!({"status": "DISABLED"})).await;
+        assert_eq!(update(&iconik, &made, &failing).await["status"], "DISABLED", "it is no command");
         assert_eq!(organization.dead_letters(1).await[0]["reason"], "exhausted");
     });
 }
@@ -289,6 +291,23 @@ fn iconik_takes_any_text_for_what_it_selects_by() {
 }
 
 #[test]
+fn an_iconik_operation_is_known_in_any_case_and_an_event_type_as_it_is_written() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        let iconik = Platform::Iconik.by(&organization.admin).await;
+        let fields = json!({"event_type": "Assets", "operation": "CREATE", "url": receiver.url("/")});
+        let made = create(&iconik, &fields).await;
+        assert_eq!((&made["event_type"], &made["operation"]), (&json!("Assets"), &json!("create")));
+        organization.in_effect().await;
+        for (event_type, count) in [("Assets.create", 1), ("assets.create", 0), ("Assets.update", 0)] {
+            let event = asset(&organization, event_type, "entity", &json!({}));
+            assert_eq!(taken_by(&organization, &event).await.len(), count, "{event_type}");
+        }
+    });
+}
+
+#[test]
 fn what_is_wrong_with_an_iconik_webhook_is_told_field_by_field() {
     test(async |system| {
         let iconik = Platform::Iconik.by(&system.organization().await.admin).await;
@@ -297,6 +316,8 @@ fn what_is_wrong_with_an_iconik_webhook_is_told_field_by_field() {
             (r#"{"url":"http://1.1.1.1/"}"#.to_owned(), "event_type", "is missing"),
             (r#"{"event_type":"assets"}"#.to_owned(), "url", "is missing"),
             (r#"{"event_type":" ","url":"http://1.1.1.1/"}"#.to_owned(), "event_type", "is empty"),
+            (r#"{"event_type":"","url":"http://1.1.1.1/"}"#.to_owned(), "event_type", "is empty"),
+            (r#"{"event_type":null,"url":"http://1.1.1.1/"}"#.to_owned(), "event_type", "is missing"),
             (
                 r#"{"event_type":7,"url":"http://1.1.1.1/"}"#.to_owned(),
                 "event_type",
@@ -320,9 +341,11 @@ fn what_is_wrong_with_an_iconik_webhook_is_told_field_by_field() {
         let made = create(&iconik, &json!({"event_type": "assets", "url": "http://1.1.1.1/"})).await;
         let refused = iconik.call(&format!("PUT {}", at(&made)), r#"{"query":"x"}"#).await;
         assert!(field_error(refused, "query").contains("at position 2"));
+        let refused = iconik.call(&format!("PUT {}", at(&made)), r#"{"event_type":""}"#).await;
+        assert!(field_error(refused, "event_type").contains("is empty"));
+        let refused = iconik.call(&format!("PUT {}", at(&made)), r#"{"status":"DELETED"}"#).await;
+        assert!(field_error(refused, "status").contains("DELETE deletes"));
         assert_eq!(read(&iconik, &made).await, made);
-        field_error(iconik.call(&format!("GET {WEBHOOKS}?page=x"), "").await, "page");
-        field_error(iconik.call(&format!("GET {WEBHOOKS}?per_page=0"), "").await, "per_page");
     });
 }
 
@@ -346,6 +369,11 @@ fn what_iconik_does_not_know_or_is_not_told_is_as_good_as_left_out() {
             ("?per_page=1", vec![&made]),
             ("?per_page=1&page=2", vec![&second]),
             ("?per_page=2&page=2", vec![]),
+            ("?page=abc&per_page=abc", vec![&made, &second]),
+            ("?page=&per_page=0", vec![&made, &second]),
+            ("?page=-1&per_page=1", vec![&made]),
+            ("?page=0&per_page=99999999999999999999999", vec![&made, &second]),
+            ("?per_page=2&page=1&per_page=1&page=2", vec![&second]),
         ] {
             let list = iconik.get(&format!("{WEBHOOKS}{query}")).await;
             assert_eq!(list, json!({"objects": expected}), "{query}");

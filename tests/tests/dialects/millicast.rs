@@ -3,12 +3,13 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use cuewire_tests::system::test;
-use cuewire_tests::{Answer, Receiver, Reply, Request, until, verify};
+use cuewire_tests::{Answer, Organization, Receiver, Reply, Request, until, verify};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::platform::{Caller, Platform};
+use crate::taken_by;
 
 #[track_caller]
 fn success(reply: Reply) -> Value {
@@ -128,7 +129,7 @@ fn a_millicast_test_sends_a_sample_of_its_type_to_every_webhook_that_takes_it() 
         let _ = organization.admin.patch(&path(&disabled), &json!({"enabled": false})).await.expect(200);
         organization.in_effect().await;
 
-        let named = r#"{"webhookType":"x","streamName":"studio","transcoderName":"encoder"}"#;
+        let named = r#"{"streamName":"studio","transcoderName":"encoder"}"#;
         for (kind, category, name, plain) in [
             ("Feeds", "feeds", "name", "sample_stream"),
             ("Media", "media", "streamName", "test-record-clip"),
@@ -197,6 +198,51 @@ fn a_millicast_list_has_pages_in_both_directions() {
     });
 }
 
+fn event_of(organization: &Organization<'_>, event_type: &str, data: Value) -> Value {
+    let mut event = organization.event(event_type);
+    event["data"] = data;
+    event
+}
+
+/// A picture of the stream with this id.
+fn thumbnail(organization: &Organization<'_>, stream: &str) -> Value {
+    let mut event = organization.event("thumbnail.captured");
+    event.as_object_mut().unwrap().remove("data");
+    let jpeg = BASE64.encode([0xFF, 0xD8, 0xFF, 0xE0, 0x00]);
+    let members = json!({
+        "subject": stream, "feedid": "f", "tokenid": "1", "datacontenttype": "image/jpeg", "data_base64": jpeg,
+    });
+    event.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    event
+}
+
+#[test]
+fn a_millicast_filter_is_applied_to_a_thumbnails_name_and_never_to_its_account() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        let millicast = Platform::Millicast.by(&organization.admin).await;
+        let fields = json!({"url": receiver.url("/"), "isFeedHooks": false, "isThumbnailHooks": true});
+        let made = add(&millicast, &fields).await;
+        for (regex, taken, left) in [
+            ("(^live|test)", ["acct/live1", "acct/my-test"], ["test/cam", "acct/alive"]),
+            ("(?:^a|^b)+/", ["acct/a/c", "acct/b/"], ["a/c", "b/x"]),
+            ("^[^/]*$", ["acct/one", "a/"], ["acct/one/two", "acct//"]),
+            (r"(\A|-)live", ["acct/live", "acct/my-live"], ["live/cam", "-live/cam"]),
+        ] {
+            let changed = update(&millicast, &made, &json!({"filter": regex}).to_string()).await;
+            assert_eq!(changed["filter"], regex);
+            organization.in_effect().await;
+            for (streams, count) in [(taken, 1), (left, 0)] {
+                for stream in streams {
+                    let taken = taken_by(&organization, &thumbnail(&organization, stream)).await;
+                    assert_eq!(taken.len(), count, "{regex} on {stream}");
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn millicast_flags_choose_the_types_and_the_filter_the_streams() {
     test(async |system| {
@@ -211,21 +257,8 @@ fn millicast_flags_choose_the_types_and_the_filter_the_streams() {
         assert_eq!(made["filter"], "^live/");
         organization.in_effect().await;
         let amqp = system.amqp().await;
-        let event = |event_type: &str, data: Value| {
-            let mut event = organization.event(event_type);
-            event["data"] = data;
-            event
-        };
-        let thumbnail = |stream: &str| {
-            let mut event = organization.event("thumbnail.captured");
-            event.as_object_mut().unwrap().remove("data");
-            let jpeg = BASE64.encode([0xFF, 0xD8, 0xFF, 0xE0, 0x00]);
-            let members = json!({
-                "subject": stream, "feedid": "f", "tokenid": "1", "datacontenttype": "image/jpeg", "data_base64": jpeg,
-            });
-            event.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-            event
-        };
+        let event = |event_type: &str, data: Value| event_of(&organization, event_type, data);
+        let thumbnail = |stream: &str| thumbnail(&organization, stream);
         for (event, wanted) in [
             (event("recordings.started", json!({"streamName": "live/one"})), true),
             (event("recording.started", json!({"streamName": "live/two"})), true),
@@ -341,6 +374,86 @@ fn a_native_webhook_keeps_what_millicast_has_no_word_for() {
 }
 
 #[test]
+fn a_millicast_flag_that_is_switched_off_widens_nothing() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        let millicast = Platform::Millicast.by(&organization.admin).await;
+        let native =
+            organization.webhook(receiver.url("/")).types(&["*.deleted"]).with("format", "millicast");
+        let native = native.create().await;
+        let made = json!({"id": native.json["number"]});
+        let changed = update(&millicast, &made, r#"{"isMediaHooks":false}"#).await;
+        assert_eq!((&changed["isMediaHooks"], &changed["isRecordingHooks"]), (&json!(false), &json!(true)));
+        organization.in_effect().await;
+        for (event_type, count) in [
+            ("media.deleted", 0),
+            ("recordings.deleted", 1),
+            ("recording.deleted", 1),
+            ("recordings.started", 0),
+            ("recording.completed", 0),
+            ("feeds.started", 0),
+        ] {
+            let event = event_of(&organization, event_type, json!({"streamName": "s"}));
+            assert_eq!(taken_by(&organization, &event).await.len(), count, "{event_type}");
+        }
+        let none = update(&millicast, &made, r#"{"isRecordingHooks":false}"#).await;
+        assert!(none.as_object().unwrap().values().all(|value| *value != true), "{none}");
+        organization.in_effect().await;
+        let event = event_of(&organization, "recordings.deleted", json!({"streamName": "s"}));
+        assert_eq!(taken_by(&organization, &event).await, [""; 0]);
+    });
+}
+
+#[test]
+fn a_millicast_test_by_name_goes_to_the_webhooks_whose_filter_takes_the_name() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let millicast = Platform::Millicast.by(&organization.admin).await;
+        let receiver = Receiver::healthy().await;
+        for (path, filter) in
+            [("/live", json!("^live")), ("/rest", json!("^(rest|studio)$")), ("/all", Value::Null)]
+        {
+            add(&millicast, &json!({
+                "url": receiver.url(path), "isFeedHooks": true, "isTranscoderHooks": true, "isThumbnailHooks": true,
+                "filter": filter,
+            }))
+            .await;
+        }
+        for (kind, body, expected) in [
+            ("Feeds", "", &["/all", "/live", "/rest"][..]),
+            ("Feeds", r#"{"webhookType":"Feeds","streamName":"studio"}"#, &["/all", "/rest"]),
+            (
+                "Feeds",
+                r#"{"webhookType":null,"streamName":"live-1","transcoderName":"rest"}"#,
+                &["/all", "/live"],
+            ),
+            ("Transcoder", r#"{"webhookType":"transcoder","transcoderName":"rest"}"#, &["/all", "/rest"]),
+            ("Transcoder", r#"{"streamName":"live"}"#, &["/all", "/live", "/rest"]),
+            ("Thumbnail", r#"{"webhookType":"Thumbnail","streamName":"live"}"#, &["/all", "/live"]),
+        ] {
+            let before = receiver.count();
+            let line = format!("POST /platforms/millicast/api/webhooks/test/{kind}");
+            assert_eq!(success(millicast.call(&line, body).await), true);
+            let mut paths: Vec<_> = receiver.requests().drain(before..).map(|request| request.path).collect();
+            paths.sort();
+            assert_eq!(paths, expected, "{kind} {body}");
+        }
+        let before = receiver.count();
+        for body in [
+            r#"{"webhookType":"Media"}"#,
+            r#"{"webhookType":"x","streamName":"live"}"#,
+            r#"{"webhookType":7}"#,
+        ] {
+            let reply = millicast.call("POST /platforms/millicast/api/webhooks/test/Feeds", body).await;
+            assert!(reply.json["data"]["errors"]["webhookType"][0].is_string(), "{body}: {}", reply.text);
+            millicast.failed(reply, 400);
+        }
+        assert_eq!(receiver.count(), before, "nothing was sent");
+    });
+}
+
+#[test]
 fn what_is_wrong_with_a_millicast_webhook_is_told_field_by_field() {
     test(async |system| {
         let millicast = Platform::Millicast.by(&system.organization().await.admin).await;
@@ -349,6 +462,8 @@ fn what_is_wrong_with_a_millicast_webhook_is_told_field_by_field() {
             (json!({}), "isFeedHooks"),
             (json!({"isFeedHooks": true}), "url"),
             (json!({"url": "http://127.0.0.1:9/"}), "isFeedHooks"),
+            (json!({"url": "http://127.0.0.1:9/", "isFeedHooks": null}), "isFeedHooks"),
+            (json!({"url": null, "isFeedHooks": true}), "url"),
             (json!({"url": "nowhere", "isFeedHooks": true}), "url"),
             (json!({"url": "http://10.0.0.1/", "isFeedHooks": true}), "url"),
             (json!({"url": "http://127.0.0.1:9/", "isFeedHooks": "yes"}), "isFeedHooks"),

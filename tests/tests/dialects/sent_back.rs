@@ -17,7 +17,7 @@ fn odd_webhooks(platform: Platform) -> Vec<Value> {
     let odd = match platform {
         Platform::Millicast => vec![
             json!({"event_types": ["*"]}),
-            json!({"event_types": ["feeds.*", "a.b"], "filter": "(data.streamName = // OR data.name = // OR data.transcoderName = // OR category = \"thumbnail\" AND subject = /^[^\\x2F]*\\x2F.*(?:)/)"}),
+            json!({"event_types": ["feeds.*", "a.b"], "filter": "(data.streamName = // OR data.name = // OR data.transcoderName = // OR category = \"thumbnail\" AND subject_name = //)"}),
             json!({"filter": "data.streamName = /a/"}),
         ],
         Platform::Aioz => vec![json!({"event_types": ["*.finished", "a.b"], "filter": "data.title != null"})],

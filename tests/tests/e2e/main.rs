@@ -18,6 +18,7 @@ mod fan_out;
 mod filters;
 mod formats;
 mod given_up;
+mod handshake;
 mod happy;
 mod headers;
 mod hops;

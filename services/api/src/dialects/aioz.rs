@@ -1,12 +1,15 @@
 //! The webhooks of AIOZ Stream, as its API, its SDKs and its help page manage them.
 //!
-//! From the platform's documentation and SDKs. An update changes what it names, but must name the `url`: so the
-//! SDKs' own tests expect it. Ours, where they are silent: keys that are shown in several forms at once must be one
-//! and the same; a list is ordered by `created_at` unless it says otherwise, `search` finds any part of a name and
-//! no matter the case, a filter that is false finds the webhooks without that event, `user_id` is the organization,
-//! `last_triggered_at` is when the newest attempt on record began and null before the first, another `url` enables a
-//! webhook again that was disabled because its receiver was gone, and a check sends a sample of the first
-//! event that is enabled and answers with success whatever the receiver says, which its message tells.
+//! From the platform's documentation and SDKs. An update changes what it names, by PATCH and by PUT alike, but must
+//! name the `url`: the platform refuses one without, so that every client that works there sends it, and those that try
+//! whether it is refused (SDKs' own tests) see what they expect. An update may switch the last event off, which the
+//! platform refuses at creation alone; the webhook receives nothing then. Ours, where they are silent: keys that are
+//! shown in several forms at once must be one and the same; a list is ordered by `created_at` unless it says otherwise,
+//! `search` finds any part of a name and no matter the case, a filter that is false finds the webhooks without that
+//! event, `user_id` is the organization, `last_triggered_at` is when the newest attempt on record began and null before
+//! the first, another `url` enables a webhook again that was disabled because its receiver was gone, and a check sends
+//! a sample of the first event that is enabled and answers with success whatever the receiver says, which its message
+//! tells.
 
 mod check;
 mod webhook;
@@ -33,7 +36,7 @@ use super::{Dialect, flag, only, whole};
 use crate::Api;
 use crate::auth::{self, Credentials, Editor, Viewer};
 use crate::error::Problem;
-use crate::extract::{JsonOrForm, Path, Query};
+use crate::extract::{JsonOrForm, LooseQuery, Path};
 
 pub(super) const DIALECT: Dialect = Dialect {
     name: "aioz",
@@ -168,7 +171,7 @@ async fn create(
 async fn list(
     Viewer(caller): Viewer,
     State(api): State<Api>,
-    Query(query): Query<ListQuery>,
+    LooseQuery(query): LooseQuery<ListQuery>,
 ) -> Result<Answer<Success<List>>, Problem> {
     let (offset, limit) = query.page()?;
     let mut webhooks = api.database.webhooks_in(caller.organization, &[FORMAT]).await?;

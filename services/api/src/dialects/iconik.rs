@@ -4,11 +4,13 @@
 //! event can be selects nothing. Ours, where the reference is silent: an `event_type` of `*` takes every type, and one
 //! with commas takes each of those (so are webhooks of the native API shown); empty text is as good as null but for
 //! `event_type` and `url`; a `PUT` leaves what it does not name, and null clears what may be null; only `ENABLED` and
-//! `DISABLED` can be set; a deleted webhook is not found, so that `deleted_at` is always null; with `per_page` the list
-//! has pages; of a list the first 64 webhooks that failed show `last_payload`; which operators and names a query knows;
-//! `FAILING` is a webhook whose circuit breaker is open (five requests in a row without an answer, or half of at least
-//! 20 in a minute that failed) or whose last delivery that ended is a dead letter; the retry schedule is the native
-//! one; and `headers` that a delivery sets itself are refused.
+//! `DISABLED` can be set, and `FAILING` in a change changes nothing, since only who has read it sends it; a deleted
+//! webhook is not found, so that `deleted_at` is always null; `event_type`, `realm` and `object_id` are compared as
+//! they are written, as events have them, and an operation in lower case; with `per_page` the list has pages, and
+//! numbers that are none are as good as left out; of a list the first 64 webhooks that failed show `last_payload`;
+//! which operators and names a query knows; `FAILING` is a webhook whose circuit breaker is open (five requests in a
+//! row without an answer, or half of at least 20 in a minute that failed) or whose last delivery that ended is a dead
+//! letter; the retry schedule is the native one; and `headers` that a delivery sets itself are refused.
 
 mod webhook;
 
@@ -31,12 +33,11 @@ use super::failure::{Failure, Failures, in_words_of, without_422};
 use super::keys::{self, Shown};
 use super::last_failures::last_failures;
 use super::selection::Selection;
-use super::{Dialect, only, whole};
+use super::{Dialect, count, only};
 use crate::Api;
 use crate::auth::{Credentials, Editor, Viewer};
-use crate::checks::Checks;
 use crate::error::{FieldError, Problem};
-use crate::extract::{Json, Path, Query};
+use crate::extract::{Json, LooseQuery, Path};
 
 pub(super) const DIALECT: Dialect = Dialect {
     name: "iconik",
@@ -63,11 +64,11 @@ struct List {
 #[into_params(parameter_in = Query)]
 struct ListQuery {
     /// From 1.
-    #[serde(default, deserialize_with = "whole")]
-    page: Option<i64>,
+    #[param(value_type = Option<u32>)]
+    page: Option<String>,
     /// Unless it is given, all webhooks are on the first page.
-    #[serde(default, deserialize_with = "whole")]
-    per_page: Option<i64>,
+    #[param(value_type = Option<u32>)]
+    per_page: Option<String>,
 }
 
 /// List the webhooks
@@ -76,18 +77,12 @@ struct ListQuery {
 async fn list(
     Viewer(caller): Viewer,
     State(api): State<Api>,
-    Query(query): Query<ListQuery>,
+    LooseQuery(query): LooseQuery<ListQuery>,
 ) -> Result<Answer<List>, Problem> {
-    let mut checks = Checks::default();
-    let mut read = |field, number: Option<i64>| {
-        let number = usize::try_from(number?).ok().filter(|number| *number > 0);
-        checks.take(field, number.ok_or_else(|| "must be 1 or more".to_owned()))
-    };
-    let (page, per_page) = (read("page", query.page), read("per_page", query.per_page));
-    checks.finish()?;
+    let page = count(query.page.as_deref()).unwrap_or(1);
+    let per_page = count(query.per_page.as_deref()).unwrap_or(usize::MAX);
     let mut webhooks = api.database.webhooks_in(caller.organization, &[FORMAT]).await?;
-    let per_page = per_page.unwrap_or(usize::MAX);
-    let before = page.map_or(0, |page| per_page.saturating_mul(page - 1)).min(webhooks.len());
+    let before = per_page.saturating_mul(page - 1).min(webhooks.len());
     webhooks.drain(..before);
     webhooks.truncate(per_page);
     Ok(Answer(List { objects: views(&api, &caller, webhooks).await? }))

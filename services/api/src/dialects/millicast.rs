@@ -2,9 +2,10 @@
 //!
 //! From the platform's API reference. Ours, where that is silent: an unknown id is 404 and an unknown key 401,
 //! `itemCount` is at most 1,000, `startingId` is the first webhook of the list, `isClipHooks` stands for `clip.*`, a
-//! webhook whose circuit breaker is open is `disabled` `until` the next probe (null where it is disabled for good), a
-//! filter is applied to a thumbnail's stream as [`name_filter`] says, an empty filter is none, and a test call goes
-//! to whoever takes the type, whatever the filter says.
+//! webhook whose circuit breaker is open is `disabled` `until` the next probe (null where it is disabled for good), an
+//! empty filter is none, and a test call goes to whoever takes the type: the filter is asked where the call names a
+//! stream or a transcoder, since the name that a sample has otherwise is nobody's. Whatever a flag that is switched off
+//! leaves of a native webhook's patterns takes nothing that the webhook did not take before.
 //!
 //! Reads and lists show a secret to admins alone, as the native API does: every webhook can be given this format.
 //! To others it is empty, but in the answer to the call that made it, a new webhook's or `refreshSecret`.
@@ -36,7 +37,7 @@ use super::{Dialect, flag, only, whole};
 use crate::Api;
 use crate::auth::{Credentials, Editor, Viewer};
 use crate::error::Problem;
-use crate::extract::{Json, Path, Query};
+use crate::extract::{Json, LooseQuery, Path};
 use crate::webhooks;
 
 pub(super) const DIALECT: Dialect = Dialect {
@@ -113,7 +114,7 @@ async fn read(
 async fn list(
     Viewer(caller): Viewer,
     State(api): State<Api>,
-    Query(query): Query<ListQuery>,
+    LooseQuery(query): LooseQuery<ListQuery>,
 ) -> Result<Answer<Success<Vec<View>>>, Problem> {
     let count = query.item_count.unwrap_or(DEFAULT_ITEMS);
     if !(1..=MAX_ITEMS).contains(&count) {

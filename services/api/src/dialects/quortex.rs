@@ -1,13 +1,13 @@
 //! The webhooks of Quortex I/O, as its API manages them.
 //!
-//! From the platform's API reference. Ours, where that is silent: errors are `{"detail":"…"}`, and a body that
-//! is malformed is 404 at a change as it is at creation; an unset filter is absent, and null or empty text
-//! unsets one; `category` may be an array, of which each word is shown once (it becomes a type of the webhook, and
-//! there is nothing to tell of a type that it was named twice) and an empty one takes nothing; a webhook of a chat
-//! format is one of the platform's type of that name, wherever it was made, and goes with the others when all are
-//! deleted; a page that does not exist is 404, and a `page_size` that is no number of entries is as good as none;
-//! another `url` enables a webhook again that was disabled because its receiver was gone, since the platform knows
-//! no disabled webhooks.
+//! From the platform's API reference. Ours, where that is silent: errors are `{"detail":"…"}`, and a body that is
+//! malformed is 404 at a change as it is at creation; an unset filter is absent, and null or empty text unsets one;
+//! `category` may be an array, which is shown as it was given, and an empty one takes nothing; of a parameter that is
+//! repeated the last counts; a body of which no type is said is JSON (415 is for a type that is wrong, and a missing
+//! one is none); a webhook of a chat format is one of the platform's type of that name, wherever it was made, and goes
+//! with the others when all are deleted; a page that does not exist is 404, and a `page_size` that is no number of
+//! entries is as good as none; another `url` enables a webhook again that was disabled because its receiver was gone,
+//! since the platform knows no disabled webhooks.
 
 mod category;
 mod log;
@@ -36,7 +36,7 @@ use super::selection::Selection;
 use crate::Api;
 use crate::auth::{Editor, Viewer};
 use crate::error::Problem;
-use crate::extract::{Json, Path, Query};
+use crate::extract::{Json, LooseQuery, Path};
 
 pub(super) const DIALECT: Dialect = Dialect {
     name: "quortex",
@@ -83,7 +83,7 @@ enum Listed {
 async fn list(
     Viewer(caller): Viewer,
     State(api): State<Api>,
-    Query(query): Query<ListQuery>,
+    LooseQuery(query): LooseQuery<ListQuery>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Result<Answer<Listed>, Problem> {

@@ -121,7 +121,8 @@ impl Selection {
         }
     }
 
-    /// A pattern that spans several choices becomes those that stay; what else "all" was the dialect cannot say.
+    /// A pattern that spans several choices becomes what it has of those that stay, and never more; what else "all" was
+    /// the dialect cannot say.
     fn leave(&mut self, choice: Choice, all: &[Choice]) {
         let patterns = match std::mem::replace(&mut self.types, Types::All) {
             Types::All => all.iter().copied().flatten().map(|&text| text.to_owned()).collect(),
@@ -129,10 +130,14 @@ impl Selection {
         };
         let (taken, mut kept): (Vec<_>, Vec<_>) =
             patterns.into_iter().partition(|pattern| overlaps(pattern, choice));
-        let rest = all.iter().filter(|other| **other != choice && taken.iter().any(|it| overlaps(it, other)));
-        for &text in rest.copied().flatten() {
-            if !kept.iter().any(|it| it == text) {
-                kept.push(text.to_owned());
+        for other in all.iter().filter(|other| **other != choice) {
+            let spanning = taken.iter().filter(|pattern| overlaps(pattern, other));
+            for both in
+                spanning.flat_map(|pattern| other.iter().filter_map(move |text| common(pattern, text)))
+            {
+                if !kept.contains(&both) {
+                    kept.push(both);
+                }
             }
         }
         self.types = Types::Only(kept);
@@ -201,9 +206,26 @@ fn no_event() -> Term {
 /// Whether a pattern and a choice have types in common, as far as the words and the catalogue tell: that
 /// `*.deleted` and `media.*` have, neither says of the other.
 fn overlaps(pattern: &str, choice: Choice) -> bool {
-    let matches = |pattern: &str, text: &str| Pattern::parse(pattern).is_ok_and(|it| it.matches(text));
-    choice.iter().any(|text| matches(pattern, text) || matches(text, pattern))
-        || shares_a_type(pattern, choice)
+    choice.iter().any(|text| covers(pattern, text) || covers(text, pattern)) || shares_a_type(pattern, choice)
+}
+
+/// Whether one takes all that the other does, so far as the words tell: only a `*` takes a `*`.
+fn covers(one: &str, other: &str) -> bool {
+    Pattern::parse(one).is_ok_and(|pattern| pattern.matches(other))
+}
+
+/// The types that a pattern and one of a choice have in common, as a pattern; none if they have none. (Of `*.media.x`
+/// and `media.*` it leaves out `media.x`: fewer, never more.)
+fn common(pattern: &str, text: &str) -> Option<String> {
+    if covers(pattern, text) {
+        return Some(text.to_owned());
+    }
+    if covers(text, pattern) {
+        return Some(pattern.to_owned());
+    }
+    // `*.deleted` of `media.*`: `media.*.deleted`, since a `*` may stand for no word.
+    let category = text.strip_suffix(".*").filter(|_| pattern.starts_with('*'))?;
+    Some(format!("{category}.{pattern}")).filter(|both| Pattern::parse(both).is_ok())
 }
 
 /// Whether a type of the catalogue is of both. Only a pattern with a leading `*` can be of any category.
@@ -239,6 +261,7 @@ mod tests {
             (only(&["bb.*"]), B, false, &[]),
             (only(&["*"]), A, false, &["b.*", "bb.*", "c.x"]),
             (only(&["*.x", "a.*"]), C, false, &["a.*"]),
+            (only(&["*.one.*"]), A, false, &["*.one.*"]),
             (Selection { types: Types::All, ..Selection::nothing() }, B, false, &["a.*", "c.x"]),
         ] {
             let mut selection = before.clone();
@@ -249,6 +272,56 @@ mod tests {
                 "{before:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_choice_that_is_unmade_widens_nothing() {
+        let choices: [Choice; 4] =
+            [&["media.*"], &["recordings.*", "recording.*"], &["transcoder.*"], &["file.received"]];
+        let types = [
+            "media.deleted",
+            "media.completed",
+            "recordings.deleted",
+            "recordings.a.deleted",
+            "recording.started",
+            "recordings.deleted.x",
+            "transcoder.DELETED",
+            "transcoder.ACTIVE",
+            "file.received",
+            "feeds.started",
+        ];
+        for patterns in [
+            &["*.deleted"][..],
+            &["*.deleted", "*.DELETED"],
+            &["*.deleted.*"],
+            &["*.*"],
+            &["*"],
+            &["*.a.*", "media.*", "recordings.deleted"],
+            &["*.received", "*.started", "file.*"],
+            &["media.deleted", "*.ACTIVE"],
+        ] {
+            for off in choices {
+                let before = only(patterns);
+                let mut after = before.clone();
+                after.choose(&choices.map(|choice| (choice, (choice == off).then_some(false))));
+                assert!(!after.has(off), "{patterns:?} without {off:?}");
+                for event_type in types.into_iter().filter(|it| takes(&after, it)) {
+                    assert!(takes(&before, event_type), "{patterns:?} without {off:?} takes {event_type}");
+                }
+                for choice in choices.into_iter().filter(|choice| *choice != off) {
+                    assert_eq!(
+                        after.has(choice),
+                        before.has(choice),
+                        "{patterns:?} without {off:?}: {choice:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    fn takes(selection: &Selection, event_type: &str) -> bool {
+        let takes = |pattern: &String| Pattern::parse(pattern).unwrap().matches(event_type);
+        selection.types().unwrap().iter().any(takes)
     }
 
     #[test]

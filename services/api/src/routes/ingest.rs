@@ -2,6 +2,7 @@
 
 mod faults;
 mod fit;
+mod handshake;
 mod limit;
 mod read;
 mod room;
@@ -36,7 +37,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const ORGANIZATION: &str = "organization";
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(publish))
+    OpenApiRouter::new().routes(routes!(publish, handshake::ask))
 }
 
 #[derive(Debug, Serialize, ToSchema)]

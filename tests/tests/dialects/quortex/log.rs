@@ -50,6 +50,7 @@ fn the_quortex_event_log_holds_what_carries_an_application() {
             ("pool_uuid=pool-1&workspace_uuid=workspace-1", vec![&plain, &loud]),
             ("resource_uuid=resource-2&colour=red", vec![&loud]),
             ("in_message=%00", vec![]),
+            ("application=link&application=play&in_message=nothing&in_message=feed", vec![&plain]),
         ] {
             let found = quortex.get(&format!("{EVENTS}?{query}")).await;
             assert_eq!(found["results"], json!(expected), "{query}");

@@ -37,7 +37,7 @@ pub(super) struct Fields {
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     description: Option<Option<String>>,
-    /// Required in a new webhook: `assets`, `collections`, …
+    /// Required in a new webhook: `assets`, `collections`, … as events have it, case included.
     event_type: Option<String>,
     /// Null: any object.
     #[serde(deserialize_with = "given")]
@@ -98,6 +98,10 @@ impl Fields {
     pub(super) fn check_new(&self) -> Result<(), Problem> {
         let mut checks = Checks::default();
         checks.require("event_type", self.event_type.as_ref());
+        // What is shown of a webhook that takes nothing, as a new one does so far: `over` would leave it so.
+        if self.event_type.as_deref() == Some("") {
+            checks.refuse("event_type", "is empty");
+        }
         checks.require("url", self.url.as_ref());
         checks.finish()
     }
@@ -120,8 +124,8 @@ impl Fields {
             Some("ENABLED") if webhook.enabled => Ok(None),
             Some("ENABLED") => Ok(Some(true)),
             Some("DISABLED") => Ok(Some(false)),
-            // It was failing when it was read.
-            Some("FAILING") if webhook.enabled => Ok(None),
+            // It was failing when it was read, whatever has become of it since.
+            Some("FAILING") => Ok(None),
             Some(other) => Err(refused_status(other)),
         }
     }

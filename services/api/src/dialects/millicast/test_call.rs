@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::super::selection::{Choice, Selection};
 use super::webhook::{FEEDS, MEDIA, RECORDINGS, THUMBNAILS, TRANSCODERS, VIEWERS};
-use super::{Success, success};
+use super::{Success, name_filter, success};
 use crate::Api;
 use crate::auth::Editor;
 use crate::checks::Checks;
@@ -29,7 +29,7 @@ const TESTS_AT_A_TIME: usize = 64;
 const TESTS_TIMEOUT: Duration = Duration::from_secs(35);
 /// Of a stream's or a transcoder's name: with the account before it, it is an event's subject still.
 const MAX_NAME_BYTES: usize = 512;
-/// The types that a test can be of, as the platform's paths name them.
+/// The types that a test can be of, as the platform names them.
 const TYPES: [(&str, Choice); 6] = [
     ("Recordings", RECORDINGS),
     ("Thumbnail", THUMBNAILS),
@@ -41,8 +41,10 @@ const TYPES: [(&str, Choice); 6] = [
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, rename_all = "camelCase")]
-#[schema(as = MillicastTest, example = json!({"streamName": "sample_stream"}))]
+#[schema(as = MillicastTest, example = json!({"webhookType": "Feeds", "streamName": "sample_stream"}))]
 pub(super) struct TestCall {
+    /// The type in the path once more.
+    webhook_type: Option<String>,
     /// The sample's stream.
     stream_name: Option<String>,
     /// The sample's transcoder.
@@ -51,10 +53,11 @@ pub(super) struct TestCall {
 
 /// Send a sample of a type to every enabled webhook that takes it
 ///
-/// The answer is the same whatever the receivers say; their answers are on record.
+/// The name of a stream or a transcoder becomes the sample's, and is held against the webhooks' filters. The answer is
+/// the same whatever the receivers say; their answers are on record.
 #[utoipa::path(post, path = "/api/webhooks/test/{type}", tag = "Platform: Millicast", operation_id = "millicast_test",
     params(("type" = String, Path, example = "Feeds")),
-    request_body(content = TestCall, description = "May be left out; `webhookType` is as good as not there"),
+    request_body(content = TestCall, description = "May be left out, and so may all that is in it"),
     responses((status = 200, body = Success<bool>)))]
 pub(super) async fn test(
     Editor(caller): Editor,
@@ -66,10 +69,12 @@ pub(super) async fn test(
         let known = TYPES.map(|(name, _)| name).join(", ");
         return Err(Problem::invalid_field("type", format!("is {kind:?}, and must be one of {known}")));
     };
-    call.check()?;
+    call.check(&kind)?;
+    // What the type's events are named by.
+    let name = if *choice == TRANSCODERS { &call.transcoder_name } else { &call.stream_name };
     let webhooks = api.database.webhooks_in(caller.organization, &[Format::Millicast]).await?;
     let calls = webhooks.into_iter().filter(|webhook| webhook.enabled).filter_map(|webhook| {
-        let (api, sample) = (api.clone(), sample_of(choice, &webhook, &call)?);
+        let (api, sample) = (api.clone(), sample_of(choice, &webhook, name.as_deref())?);
         Some(async move { api.send_sample(&webhook, sample).await })
     });
     let sending = stream::iter(calls).buffer_unordered(TESTS_AT_A_TIME).collect::<Vec<_>>();
@@ -83,9 +88,12 @@ pub(super) async fn test(
 }
 
 impl TestCall {
-    /// The names become part of an event.
-    fn check(&self) -> Result<(), Problem> {
+    /// Whether it is of this type as well, and its names can become part of an event.
+    fn check(&self, kind: &str) -> Result<(), Problem> {
         let mut checks = Checks::default();
+        if let Some(other) = self.webhook_type.as_ref().filter(|it| !it.eq_ignore_ascii_case(kind)) {
+            checks.refuse("webhookType", format!("is {other:?}, and the path says {kind}"));
+        }
         for (field, name) in [("streamName", &self.stream_name), ("transcoderName", &self.transcoder_name)] {
             if let Some(name) = name {
                 checks.line(field, name.clone(), MAX_NAME_BYTES);
@@ -95,35 +103,38 @@ impl TestCall {
     }
 }
 
-/// A sample of the first type of the choice that the webhook takes, with the names that the call gives.
-fn sample_of(choice: Choice, webhook: &Webhook, call: &TestCall) -> Option<Event> {
-    if Selection::of(webhook).takes_none() {
+/// A sample of the first type of the choice that the webhook takes, with the name that the call gives.
+fn sample_of(choice: Choice, webhook: &Webhook, name: Option<&str>) -> Option<Event> {
+    let selection = Selection::of(webhook);
+    if selection.takes_none() {
         return None;
     }
     let of_choice = |entry: &&catalogue::EventType| {
         choice.iter().any(|pattern| entry.name.starts_with(pattern.trim_end_matches('*')))
     };
     let mut taken = catalogue::all().iter().filter(of_choice).filter(|entry| takes(webhook, &entry.name));
-    let mut event = listed_sample(taken.next()?)?;
-    if let Some(name) = &call.stream_name {
-        event.subject = event.subject.map(|id| renamed(&id, name));
+    let sample = listed_sample(taken.next()?)?;
+    match name {
+        Some(name) => named(sample, name).filter(|sample| name_filter::take(&selection.terms, sample)),
+        None => Some(sample),
     }
-    let Data::Json(bytes) = &event.data else { return Some(event) };
+}
+
+/// The sample as one of a stream or transcoder of this name.
+fn named(mut sample: Event, name: &str) -> Option<Event> {
+    sample.subject = sample.subject.map(|id| renamed(&id, name));
+    let Data::Json(bytes) = &sample.data else { return Some(sample) };
     let mut data: Map<String, Value> = serde_json::from_slice(bytes).ok()?;
-    for (key, name) in [
-        ("name", &call.stream_name),
-        ("streamName", &call.stream_name),
-        ("transcoderName", &call.transcoder_name),
-    ] {
-        if let (Some(slot), Some(name)) = (data.get_mut(key), name) {
-            *slot = name.as_str().into();
+    for key in ["name", "streamName", "transcoderName"] {
+        if let Some(slot) = data.get_mut(key) {
+            *slot = name.into();
         }
     }
-    if let (Some(Value::String(id)), Some(name)) = (data.get_mut("streamId"), &call.stream_name) {
+    if let Some(Value::String(id)) = data.get_mut("streamId") {
         *id = renamed(id, name);
     }
-    event.data = Data::Json(Value::Object(data).to_string().into());
-    Some(event)
+    sample.data = Data::Json(Value::Object(data).to_string().into());
+    Some(sample)
 }
 
 /// The id of a stream of the same account with another name.

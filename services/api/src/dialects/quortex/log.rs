@@ -17,7 +17,7 @@ use super::pages::{Address, Filling, Page, read_size};
 use crate::Api;
 use crate::auth::Viewer;
 use crate::error::Problem;
-use crate::extract::Query;
+use crate::extract::LooseQuery;
 
 const PATH: &str = "/platforms/quortex/1.0/events/";
 const DEFAULT_PAGE_SIZE: usize = 100;
@@ -58,7 +58,7 @@ pub(super) struct Entry {
 pub(super) async fn list(
     Viewer(caller): Viewer,
     State(api): State<Api>,
-    Query(query): Query<LogQuery>,
+    LooseQuery(query): LooseQuery<LogQuery>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Result<Answer<Page<Entry>>, Problem> {

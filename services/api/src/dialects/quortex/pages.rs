@@ -6,6 +6,7 @@ use serde::Serialize;
 use url::form_urlencoded::Serializer;
 use utoipa::ToSchema;
 
+use super::super::count;
 use crate::error::Problem;
 
 /// Larger pages are cut to this.
@@ -33,15 +34,14 @@ pub(super) struct Filling<T> {
 
 /// A page's size as a client wrote it; none where that is no number of entries.
 pub(super) fn read_size(text: Option<&str>) -> Option<usize> {
-    let size = text?.trim().parse().ok().filter(|size| *size > 0);
-    size.map(|size: usize| size.min(MAX_PAGE_SIZE))
+    count(text).map(|size| size.min(MAX_PAGE_SIZE))
 }
 
 impl<T> Filling<T> {
     /// The page of this number, as a client wrote it.
     pub(super) fn new(number: Option<&str>, size: usize) -> Result<Self, Problem> {
         let number = number.filter(|text| !text.is_empty()).unwrap_or("1");
-        let number = number.trim().parse().ok().filter(|number| *number > 0).ok_or_else(no_page)?;
+        let number = count(Some(number)).ok_or_else(no_page)?;
         Ok(Self { number, size, count: 0, results: Vec::new() })
     }
 

@@ -158,12 +158,10 @@ impl Fields {
             kinds.operation = checks.take("operation", read).flatten().map(str::to_owned);
         }
         if let Some(category) = &self.category {
-            if let Some([one]) = kinds.categories.as_deref() {
-                selection.terms.retain(|term| *term != category::mark(one));
-            }
             let categories = category.as_ref().map_or(Ok(None), Category::read);
             kinds.categories = checks.take("category", categories).flatten();
-            selection.terms.extend(category.as_ref().and_then(Category::mark));
+            let term = category.as_ref().and_then(Category::term);
+            selection.replace(|term| category::listed(term).is_some(), term);
         }
         kinds.write_to(selection);
     }
@@ -228,7 +226,7 @@ impl View {
             kind: kind.map_or("raw", |(name, _)| name),
             url: webhook.url.clone(),
             application: selection.value(APPLICATION),
-            category: categories.map(|categories| Category::of(categories, &selection.terms)),
+            category: Category::of(categories, &selection.terms),
             operation,
             pool_uuid: selection.value(POOL),
             resource_uuid: selection.value(RESOURCE),

@@ -54,6 +54,11 @@ impl Limits {
         Self { rate: f64::from(events_per_second), buckets: Mutex::default() }
     }
 
+    /// How many events an organization may publish a minute by this process; none: as many as it likes.
+    pub(super) fn events_a_minute(&self) -> Option<u64> {
+        (self.rate > 0.0).then_some((self.rate * 60.0) as u64)
+    }
+
     /// Takes a token an event: for all organizations that the events name, or for none.
     pub(super) fn take(&self, events: &Tally, now: Instant) -> Result<(), Exceeded> {
         if self.rate == 0.0 {
