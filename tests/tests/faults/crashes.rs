@@ -191,8 +191,9 @@ fn an_event_that_is_rejected_again_after_kill_9_of_the_router_is_one_dead_letter
             let row = database.query_one(letters, &[]).await.unwrap();
             (row.get::<_, i64>(0), row.get::<_, i64>(1))
         };
+        // How many there are by now depends on how large the batches are that wait.
         until("there are dead letters whose events are not acknowledged", async || {
-            (letters().await.0 > REJECTED / 2).then_some(())
+            (letters().await.0 > 0).then_some(())
         })
         .await;
         system.kill(Service::Router).await;
