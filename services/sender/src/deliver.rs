@@ -108,7 +108,13 @@ impl From<Ended> for Abandoned {
 
 impl Sender {
     /// Delivers one delivery: whatever follows is with the broker when this returns.
-    pub(crate) async fn deliver(&self, delivery: DeliveryMessage, origin: &Origin) -> Result<(), Abandoned> {
+    pub(crate) async fn deliver(
+        &self,
+        mut delivery: DeliveryMessage,
+        origin: &Origin,
+    ) -> Result<(), Abandoned> {
+        // Also when it comes back from a wait: whoever had it before may make its record meanwhile.
+        delivery.may_be_on_record |= origin.redelivered;
         let span = tracing::info_span!(
             "delivery",
             id = %delivery.delivery,
@@ -124,7 +130,6 @@ impl Sender {
     }
 
     async fn work(&self, delivery: DeliveryMessage, origin: &Origin) -> Result<Step, Abandoned> {
-        let comes_again = origin.redelivered || delivery.may_be_on_record;
         if let Some(at) = delivery.not_before
             && let Early::Until(at) = self.hold(at, origin).await?
         {
@@ -138,10 +143,10 @@ impl Sender {
             tracing::info!("a test call that nobody waits for any more is dropped");
             return Ok(Step::Done);
         }
-        if (comes_again || !delivery.comes_straight_from_the_router())
+        if !delivery.comes_straight_from_the_router()
             && let Some(recorded) = self.until_told(origin, self.log.look_up(delivery.key())).await??
         {
-            return Ok(self.after_a_copy(delivery, comes_again, &target, &recorded).await);
+            return Ok(self.after_a_copy(delivery, &target, &recorded).await);
         }
         if let Some(reason) = reason_to_bury(&delivery, &target) {
             return Ok(self.bury(&delivery, reason, describe(reason).to_owned(), None));
@@ -155,7 +160,7 @@ impl Sender {
             Err(detail) => return Ok(self.bury(&delivery, Reason::Poison, detail, None)),
         };
         let sent = pass.ended(&attempt);
-        let conclude = self.conclude(delivery, comes_again, &target, attempt, sent);
+        let conclude = self.conclude(delivery, &target, attempt, sent);
         self.shutdown.finish(conclude).await.ok_or(Abandoned)?
     }
 
@@ -211,7 +216,6 @@ impl Sender {
     async fn conclude(
         &self,
         delivery: DeliveryMessage,
-        comes_again: bool,
         target: &Target,
         attempt: Attempt,
         sent: Sent,
@@ -222,7 +226,7 @@ impl Sender {
             Ok(Recorded::Before) => {
                 let recorded = self.log.look_up(delivery.key()).await?;
                 let Some(recorded) = recorded else { return Ok(Step::Done) };
-                return Ok(self.after_a_copy(delivery, comes_again, target, &recorded).await);
+                return Ok(self.after_a_copy(delivery, target, &recorded).await);
             }
             Err(error) => {
                 let detail = format!("its attempt could not be recorded: {error}");
@@ -248,13 +252,12 @@ impl Sender {
     async fn after_a_copy(
         &self,
         delivery: DeliveryMessage,
-        comes_again: bool,
         target: &Target,
         recorded: &RecordedAttempt,
     ) -> Step {
-        let action = if comes_again { "continued" } else { "left" };
+        let action = if delivery.may_be_on_record { "continued" } else { "left" };
         self.metrics.copies.with_label_values(&[action]).inc();
-        if !comes_again || delivery.reply.is_some() {
+        if !delivery.may_be_on_record || delivery.reply.is_some() {
             // That copy lives, and takes the step itself.
             return Step::Done;
         }

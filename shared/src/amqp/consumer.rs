@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use lapin::options::{
     BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions, QueueDeclareOptions,
@@ -58,8 +59,8 @@ pub struct Received {
 
 /// What a service reads from its queue.
 pub trait Content: Sized + Send + 'static {
-    /// Reads a message. What cannot be read becomes the dead letter that is returned for it.
-    fn decode(received: &Received) -> Result<Self, Box<Publication>>;
+    /// Reads a message. What cannot be read as one becomes what is returned for it: a dead letter, or one for each part.
+    fn decode(received: &Received) -> Result<Self, Vec<Publication>>;
 }
 
 /// A message under way.
@@ -311,8 +312,8 @@ impl<C: Content> Session<C> {
                     let message = Message { content, redelivered, source: source.number, settlement };
                     let _ = self.messages.send(message).await;
                 }
-                Err(dead_letter) => {
-                    burying.spawn(bury(self.dead_letters.clone(), *dead_letter, settlement));
+                Err(dead_letters) => {
+                    burying.spawn(bury(self.dead_letters.clone(), dead_letters, settlement));
                     while burying.try_join_next().is_some() {}
                 }
             }
@@ -351,9 +352,10 @@ async fn acks_are_heard(channel: &Channel, queue: &str) -> lapin::Result<()> {
     Ok(())
 }
 
-async fn bury(dead_letters: Publisher, dead_letter: Publication, settlement: Settlement) {
+async fn bury(publisher: Publisher, dead_letters: Vec<Publication>, settlement: Settlement) {
+    let publish = dead_letters.iter().map(|dead_letter| publisher.publish_until_confirmed(dead_letter));
     tokio::select! {
-        () = dead_letters.publish_until_confirmed(&dead_letter) => settlement.ack(),
+        _ = join_all(publish) => settlement.ack(),
         () = settlement.lost() => {}
     }
 }

@@ -26,6 +26,7 @@ const DELIVERY: &str = "cuewire-delivery";
 const ROUND: &str = "cuewire-round";
 const LAST_ATTEMPT: &str = "cuewire-last-attempt";
 const DIED_AT: &str = "cuewire-died-at";
+const REDRIVE_UNASKED: &str = "cuewire-redrive-unasked";
 pub(super) const FIRST_EXCHANGE: &str = "cuewire-first-exchange";
 const FIRST_ROUTING_KEY: &str = "cuewire-first-routing-key";
 const FIRST_HEADERS: &str = "cuewire-first-headers";
@@ -159,6 +160,7 @@ impl DeadMessage {
             .text(FIRST_EXCHANGE, exchange)
             .text(FIRST_ROUTING_KEY, routing_key)
             .time(DIED_AT, self.died_at.unwrap_or_else(OffsetDateTime::now_utc))
+            .optional(REDRIVE_UNASKED, self.redrive_unasked.then_some(true))
             .optional(FIRST_HEADERS, self.first_headers)
             .optional(ORGANIZATION, delivery.map(|delivery| delivery.organization))
             .optional(WEBHOOK, delivery.map(|delivery| delivery.webhook))
@@ -211,21 +213,22 @@ impl DeadMessage {
             first: (text(FIRST_EXCHANGE)?.unwrap_or_default(), text(FIRST_ROUTING_KEY)?.unwrap_or_default()),
             first_headers: text(FIRST_HEADERS)?,
             died_at: headers.optional_time(DIED_AT)?,
-            redrive_unasked: false,
+            redrive_unasked: headers.optional_text(REDRIVE_UNASKED)? == Some("true"),
         })
     }
 }
 
 impl Content for DeadMessage {
-    /// Takes everything: what even the reaper cannot read is poison, recorded whole.
-    fn decode(received: &Received) -> Result<Self, Box<Publication>> {
+    /// Takes everything: what even the reaper cannot read is poison, recorded whole. A message of several deliveries
+    /// becomes a message for each.
+    fn decode(received: &Received) -> Result<Self, Vec<Publication>> {
         let headers = HeadersIn::of(received);
         // Where anybody's message may arrive, its headers prove nothing.
         if &*received.queue == REAPER_UNROUTED && received.exchange != DEAD {
-            return Ok(Self::unrouted(received));
+            return Self::unrouted(received);
         }
         if let Some(death) = Death::by_a_queue(headers) {
-            return Ok(Self::given_up(received, death));
+            return Self::given_up(received, death);
         }
         let dead = match headers.optional_text(REASON) {
             Ok(Some(reason)) => Self::read(received, reason),

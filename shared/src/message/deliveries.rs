@@ -2,18 +2,21 @@
 //!
 //! The webhooks that want an event, whose deliveries go by the same queue, get them by one message, so that a fan-out to
 //! ten costs the broker little more than a single delivery. Whatever follows for one of them (a retry, a wait) travels
-//! alone. The message is that of the first delivery; a header names the others, which differ in nothing but their ids.
+//! alone. A header names the webhooks and deliveries, which have all else in common; it stands in the place of that which
+//! names the one webhook, so that nobody who knows nothing of several takes the message for the first one's.
 
-use lapin::types::AMQPValue;
+use std::collections::BTreeMap;
 
-use super::delivery::shard_of;
+use lapin::types::{AMQPValue, FieldTable};
+
+use super::delivery::{WEBHOOK, shard_of};
 use super::{DeadMessage, DeliveryMessage, HeadersIn};
 use crate::amqp::consumer::Content;
 use crate::amqp::{Publication, Received};
 use crate::ids::{DeliveryId, WebhookId};
 
-/// The others: `<webhook>/<delivery>`, with spaces between.
-const ALSO: &str = "cuewire-also";
+/// `<webhook>/<delivery>` of each, with spaces between.
+const SEVERAL: &str = "cuewire-deliveries";
 
 /// The deliveries of a message: at least one.
 #[derive(Debug, Clone)]
@@ -39,12 +42,16 @@ impl Deliveries {
     /// They are first deliveries of one event: only the first one's event, times and lane travel.
     #[must_use]
     pub fn publication(deliveries: &[DeliveryMessage]) -> Option<Publication> {
-        let (first, others) = deliveries.split_first()?;
+        let first = deliveries.first()?;
         let mut publication = first.publication();
-        if !others.is_empty() {
-            let name = |other: &DeliveryMessage| format!("{}/{}", other.webhook, other.delivery);
-            let names: Vec<String> = others.iter().map(name).collect();
-            publication.headers.insert(ALSO.into(), AMQPValue::LongString(names.join(" ").into()));
+        if deliveries.len() > 1 {
+            let name = |delivery: &DeliveryMessage| format!("{}/{}", delivery.webhook, delivery.delivery);
+            let names: Vec<String> = deliveries.iter().map(name).collect();
+            let others = publication.headers.inner().iter().filter(|(name, _)| name.as_str() != WEBHOOK);
+            let mut headers: FieldTable =
+                others.map(|(name, value)| (name.clone(), value.clone())).collect::<BTreeMap<_, _>>().into();
+            headers.insert(SEVERAL.into(), AMQPValue::LongString(names.join(" ").into()));
+            publication.headers = headers;
         }
         Some(publication)
     }
@@ -55,21 +62,19 @@ impl Deliveries {
         self.0
     }
 
-    /// Whether a message holds several.
-    pub(super) fn are_several(received: &Received) -> bool {
-        received.properties.headers().as_ref().is_some_and(|headers| headers.inner().contains_key(ALSO))
-    }
-
     /// Reads a message of `deliveries`; the error is a sentence.
-    fn read(received: &Received) -> Result<Self, String> {
-        let first = DeliveryMessage::read(received)?;
-        let mut deliveries = vec![first];
-        if let Some(names) = HeadersIn::of(received).optional_text(ALSO)? {
-            for name in names.split(' ') {
-                let (webhook, delivery) =
-                    parse(name).ok_or_else(|| format!("the header `{ALSO}` cannot be read: {name:?}"))?;
-                deliveries.push(DeliveryMessage { webhook, delivery, ..deliveries[0].clone() });
-            }
+    pub(super) fn read(received: &Received) -> Result<Self, String> {
+        let Some(names) = HeadersIn::of(received).optional_text(SEVERAL)? else {
+            return Ok(Self(vec![DeliveryMessage::read(received)?]));
+        };
+        let read = |name: &str| {
+            let (webhook, delivery) =
+                parse(name).ok_or_else(|| format!("the header `{SEVERAL}` cannot be read: {name:?}"))?;
+            DeliveryMessage::read_as(received, delivery, webhook)
+        };
+        let deliveries = names.split(' ').take(Self::MOST + 1).map(read).collect::<Result<Vec<_>, _>>()?;
+        if deliveries.len() > Self::MOST {
+            return Err(format!("it holds more than {} deliveries", Self::MOST));
         }
         Ok(Self(deliveries))
     }
@@ -81,8 +86,8 @@ fn parse(name: &str) -> Option<(WebhookId, DeliveryId)> {
 }
 
 impl Content for Deliveries {
-    fn decode(received: &Received) -> Result<Self, Box<Publication>> {
-        Self::read(received).map_err(|detail| Box::new(DeadMessage::poison(received, detail).publication()))
+    fn decode(received: &Received) -> Result<Self, Vec<Publication>> {
+        Self::read(received).map_err(|detail| vec![DeadMessage::poison(received, detail).publication()])
     }
 }
 
@@ -131,7 +136,8 @@ mod tests {
         for count in [1, 2, Deliveries::MOST] {
             let sent = deliveries(count);
             let message = received(Deliveries::publication(&sent).unwrap());
-            assert_eq!(Deliveries::are_several(&message), count > 1);
+            let alone = DeliveryMessage::read(&message);
+            assert_eq!(alone.is_ok(), count == 1, "several are not read as one: {alone:?}");
             let read = Deliveries::decode(&message).unwrap().into_vec();
             assert_eq!(format!("{read:?}"), format!("{sent:?}"));
         }
@@ -139,12 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_whose_other_deliveries_cannot_be_read_is_poison_whole() {
-        for names in ["", "a/b", &format!("{}", WebhookId::new())] {
+    fn a_message_whose_deliveries_cannot_be_read_is_poison_whole() {
+        let one = format!("{}/{}", WebhookId::new(), DeliveryId::new());
+        for names in ["", "a/b", &one[..36], &[one.as_str(); Deliveries::MOST + 1].join(" ")] {
             let mut publication = deliveries(1)[0].publication();
-            publication.headers.insert(ALSO.into(), AMQPValue::LongString(names.into()));
+            publication.headers.insert(SEVERAL.into(), AMQPValue::LongString(names.into()));
             let dead = Deliveries::decode(&received(publication)).unwrap_err();
-            assert_eq!(dead.routing_key, "unknown.poison", "{names:?}");
+            assert_eq!(dead.len(), 1);
+            assert_eq!(dead[0].routing_key, "unknown.poison", "{names:?}");
         }
     }
 

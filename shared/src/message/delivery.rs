@@ -17,7 +17,7 @@ use crate::ids::{DeliveryId, OrganizationId, Round, WebhookId};
 use crate::retry::{DEADLINE, Tier};
 
 const ORGANIZATION: &str = "cuewire-organization";
-const WEBHOOK: &str = "cuewire-webhook";
+pub(super) const WEBHOOK: &str = "cuewire-webhook";
 const ROUND: &str = "cuewire-round";
 const NUMBER: &str = "cuewire-attempt";
 const DUE: &str = "cuewire-due";
@@ -48,8 +48,8 @@ pub struct DeliveryMessage {
     pub not_before: Option<OffsetDateTime>,
     /// Whether it comes back then to a place that its webhook's rate limit gave it.
     pub has_place: bool,
-    /// Whether this attempt may have been made before its message was published, by whoever published it and makes it no
-    /// more: as with a message that the broker delivers again.
+    /// Whether this attempt may be on record, made by somebody who takes no step after it: the broker has delivered it
+    /// before, or a sender has left it when it stopped.
     pub may_be_on_record: bool,
     /// The event's category.
     pub category: String,
@@ -100,10 +100,10 @@ impl DeliveryMessage {
         }
     }
 
-    /// Whether no sender has had it before, unless the broker delivers it again: nothing can be on record of it.
+    /// Whether no sender has had it before: nothing can be on record of it.
     #[must_use]
     pub fn comes_straight_from_the_router(&self) -> bool {
-        self.round == Round::FIRST && self.number == 1 && self.not_before.is_none()
+        self.round == Round::FIRST && self.number == 1 && self.not_before.is_none() && !self.may_be_on_record
     }
 
     /// The day whose partition has this attempt's record.
@@ -123,6 +123,7 @@ impl DeliveryMessage {
     pub fn next(mut self, at: OffsetDateTime) -> Self {
         self.number += 1;
         self.due = at;
+        self.may_be_on_record = false;
         self.parked(at)
     }
 
@@ -131,7 +132,6 @@ impl DeliveryMessage {
     pub fn parked(mut self, at: OffsetDateTime) -> Self {
         self.not_before = Some(at);
         self.has_place = false;
-        self.may_be_on_record = false;
         self.lane = Lane::Due;
         self
     }
@@ -140,12 +140,6 @@ impl DeliveryMessage {
     #[must_use]
     pub fn at_its_place(self, at: OffsetDateTime) -> Self {
         Self { has_place: true, ..self.parked(at) }
-    }
-
-    /// The same attempt, left by a sender that may have begun with it.
-    #[must_use]
-    pub fn left(self) -> Self {
-        Self { may_be_on_record: true, ..self }
     }
 
     /// The message for its lane.
@@ -192,11 +186,21 @@ impl DeliveryMessage {
 }
 
 impl DeliveryMessage {
-    /// Reads a message of `deliveries`, of which this is the first delivery; the error is a sentence.
+    /// Reads the message of one delivery; the error is a sentence.
     pub(super) fn read(received: &Received) -> Result<Self, String> {
+        let id = received.properties.message_id().as_ref().map(ShortString::as_str);
+        let delivery = id.and_then(|id| id.parse().ok()).ok_or("the message id is no delivery's")?;
+        Self::read_as(received, delivery, HeadersIn::of(received).parsed(WEBHOOK)?)
+    }
+
+    /// Reads a message as that of this delivery.
+    pub(super) fn read_as(
+        received: &Received,
+        delivery: DeliveryId,
+        webhook: WebhookId,
+    ) -> Result<Self, String> {
         let headers = HeadersIn::of(received);
         let properties = &received.properties;
-        let id = properties.message_id().as_ref().map(ShortString::as_str);
         let reply = match (properties.reply_to(), properties.correlation_id()) {
             (Some(queue), Some(correlation_id)) => {
                 Some(ReplyTo { queue: queue.to_string(), correlation_id: correlation_id.to_string() })
@@ -205,9 +209,9 @@ impl DeliveryMessage {
         };
         let number = headers.number(NUMBER)?;
         Ok(Self {
-            delivery: id.and_then(|id| id.parse().ok()).ok_or("the message id is no delivery's")?,
+            delivery,
             organization: headers.parsed(ORGANIZATION)?,
-            webhook: headers.parsed(WEBHOOK)?,
+            webhook,
             round: headers.optional_parsed(ROUND)?.unwrap_or(Round::FIRST),
             number: u32::try_from(number)
                 .ok()

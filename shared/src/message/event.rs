@@ -100,8 +100,8 @@ impl EventMessage {
 }
 
 impl Content for EventMessage {
-    fn decode(received: &Received) -> Result<Self, Box<Publication>> {
-        read(received).map_err(|detail| Box::new(DeadMessage::poison(received, detail).publication()))
+    fn decode(received: &Received) -> Result<Self, Vec<Publication>> {
+        read(received).map_err(|detail| vec![DeadMessage::poison(received, detail).publication()])
     }
 }
 

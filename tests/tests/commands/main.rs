@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, what cannot be done fails the test")]
 
+mod bench;
 mod demo;
 mod interrupted;
 mod run_dir;

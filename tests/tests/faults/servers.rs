@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use cuewire_tests::amqp::publish_through_faults;
-use cuewire_tests::{Service, Setup, System, until};
+use cuewire_tests::event::id;
+use cuewire_tests::{Answer, Receiver, Service, Setup, System, until};
 use serde_json::json;
 
 use crate::load::Load;
@@ -168,5 +169,25 @@ fn while_the_broker_is_short_of_memory_everything_waits_and_then_goes_on() {
         load.arrives().await;
         system.stop_all().await;
         assert_eq!(load.duplicates(), 0);
+    });
+}
+
+#[test]
+fn a_request_that_outlives_its_connection_is_followed_by_its_retry() {
+    Setup::processes().proxies().run(async |system| {
+        let receiver = Receiver::answering([Answer::never(), Answer::status(200)]).await;
+        let organization = system.organization().await;
+        let webhook =
+            organization.webhook(receiver.url("/")).with("max_in_flight", 1).with("timeout_ms", 4_000);
+        let webhook = webhook.schedule(&["1s"]).create().await;
+        let event = organization.event("a.b");
+        system.amqp().await.publish(&event).await;
+        receiver.wait_for(1).await;
+        // The broker delivers the message again. It finds the slot taken, and waits in the delayed queues until the request
+        // has failed, whose sender may not follow it up any more.
+        system.broker_proxy().cut();
+        let requests = receiver.wait_for(2).await;
+        assert_eq!(requests[0].id(), requests[1].id());
+        organization.delivery(id(&event), &webhook, "delivered").await;
     });
 }

@@ -6,8 +6,8 @@ use time::OffsetDateTime;
 
 use super::identity::Died;
 use super::{DeadDelivery, DeadMessage};
-use crate::amqp::Received;
-use crate::amqp::topology::{DEAD, DELIVERIES, EVENTS};
+use crate::amqp::topology::{DEAD, DELIVERIES};
+use crate::amqp::{Publication, Received};
 use crate::delivery::Reason;
 use crate::ids::DeadLetterId;
 use crate::message::redrive::REDRIVEN;
@@ -15,7 +15,7 @@ use crate::message::{CLOUDEVENTS_JSON, Deliveries, DeliveryMessage, HeadersIn, e
 
 impl DeadMessage {
     /// A message that a queue gave up: it is still as it was published.
-    pub(super) fn given_up(received: &Received, death: Death) -> Self {
+    pub(super) fn given_up(received: &Received, death: Death) -> Result<Self, Vec<Publication>> {
         let as_published = Received {
             queue: received.queue.clone(),
             exchange: death.exchange,
@@ -28,53 +28,51 @@ impl DeadMessage {
         let mut dead = Self::as_received(&as_published, Reason::Poison, died);
         dead.detail = format!("the queue {:?} {}", death.queue, death.cause);
         dead.died_at = death.at;
-        let is_sendable = dead.understand(&as_published);
         let is_back = HeadersIn::of(received).get(REDRIVEN).is_some();
         if is_back {
             dead.detail += ", as when it was first sent";
         }
-        dead.redrive_unasked = is_sendable && !is_back;
-        dead
+        dead.redrive_unasked = !is_back;
+        dead.understood(&as_published)
     }
 
     /// A message that matched no binding.
-    pub(super) fn unrouted(received: &Received) -> Self {
+    pub(super) fn unrouted(received: &Received) -> Result<Self, Vec<Publication>> {
         let (exchange, key) = (&received.exchange, &received.routing_key);
         let died = Died::Now(OffsetDateTime::now_utc());
         let mut dead = Self::as_received(received, Reason::Unrouted, died);
         dead.detail = format!("no queue takes the key {key:?} of the exchange {exchange:?}");
-        dead.understand(received);
-        dead
+        dead.understood(received)
     }
 
-    /// Finds out what a message is that is still as it was published: a delivery or an event. Whether it is
-    /// one that can be sent again.
-    fn understand(&mut self, as_published: &Received) -> bool {
-        if as_published.exchange == DELIVERIES && Deliveries::are_several(as_published) {
-            self.understand_deliveries(as_published)
-        } else if as_published.exchange == DELIVERIES {
-            self.understand_delivery(as_published)
-        } else {
-            self.understand_event(as_published)
+    /// The same, once it is found out what the message is that is still as it was published: an event, a delivery, or
+    /// several, each of which is a dead letter by itself. What is neither is not sent again unasked.
+    fn understood(mut self, as_published: &Received) -> Result<Self, Vec<Publication>> {
+        if as_published.exchange != DELIVERIES {
+            self.redrive_unasked &= self.understand_event(as_published);
+            return Ok(self);
+        }
+        let deliveries = Deliveries::read(as_published).map(Deliveries::into_vec).unwrap_or_default();
+        match deliveries.as_slice() {
+            [] => Ok(Self { redrive_unasked: false, ..self }),
+            [delivery] => Ok(self.of(delivery)),
+            several => Err(several.iter().map(|delivery| self.clone().of(delivery).publication()).collect()),
         }
     }
 
-    fn understand_delivery(&mut self, as_published: &Received) -> bool {
-        let Ok(message) = DeliveryMessage::read(as_published) else { return false };
-        let DeliveryMessage { delivery, organization, webhook, round, reply, .. } = message;
-        self.id = DeadLetterId::of(delivery, round, message.deadline);
-        self.delivery = Some(DeadDelivery { delivery, organization, webhook, round, last_attempt: None });
-        // Nobody waits for a test call any more.
-        reply.is_none()
+    /// The same as the dead letter of a delivery.
+    fn of(self, message: &DeliveryMessage) -> Self {
+        let DeliveryMessage { delivery, organization, webhook, round, .. } = *message;
+        Self {
+            id: DeadLetterId::of(delivery, round, message.deadline),
+            delivery: Some(DeadDelivery { delivery, organization, webhook, round, last_attempt: None }),
+            // Nobody waits for a test call any more.
+            redrive_unasked: self.redrive_unasked && message.reply.is_none(),
+            ..self
+        }
     }
 
-    /// Several deliveries are one dead letter: their event, which is fanned out again when it is redriven.
-    fn understand_deliveries(&mut self, as_published: &Received) -> bool {
-        let is_event = self.understand_event(as_published);
-        EVENTS.clone_into(&mut self.first.0);
-        is_event
-    }
-
+    /// Whether it is an event, of which the letter then tells.
     fn understand_event(&mut self, as_published: &Received) -> bool {
         let Ok(message) = event::read(as_published) else { return false };
         self.category = message.event.event_type.category().to_owned();
@@ -136,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::amqp::consumer::Content;
-    use crate::amqp::topology::{Lane, REAPER_DEAD, REAPER_UNROUTED};
+    use crate::amqp::topology::{EVENTS, Lane, REAPER_DEAD, REAPER_UNROUTED};
     use crate::amqp::{Publication, Received};
     use crate::ids::{OrganizationId, Round, WebhookId};
     use crate::message::delivery::NewDelivery;
@@ -270,18 +268,36 @@ mod tests {
     }
 
     #[test]
-    fn several_deliveries_given_up_by_their_queue_are_their_event_which_is_routed_again() {
-        let publication = Deliveries::publication(&[delivery(), delivery()]).unwrap();
+    fn several_deliveries_given_up_by_their_queue_are_a_dead_letter_each_and_redriven_once() {
+        let both = [delivery(), delivery()];
+        let publication = Deliveries::publication(&both).unwrap();
         let key = publication.routing_key.clone();
         let deaths = vec![death("delivery_limit", "sender.fresh.0.v1", DELIVERIES, &key)];
-        let dead = decode(&arrived(REAPER_DEAD, publication.clone(), deaths));
-        assert!(dead.delivery.is_none() && dead.redrive_unasked);
-        assert_eq!((dead.first, dead.category.as_str()), ((EVENTS.to_owned(), key), "recordings"));
-        let unrouted = decode(&arrived(REAPER_UNROUTED, publication, vec![]));
-        assert!(unrouted.delivery.is_none());
-        let again = redrive(unrouted).publication(NOW);
-        assert_eq!(again.exchange, EVENTS);
-        assert!(EventMessage::decode(&arrived("router.events.v1", again, vec![])).unwrap().again);
+        let given_up = arrived(REAPER_DEAD, publication.clone(), deaths);
+        let unrouted = arrived(REAPER_UNROUTED, publication, vec![]);
+        for (received, reason, redrive_unasked) in
+            [(given_up, Reason::Poison, true), (unrouted, Reason::Unrouted, false)]
+        {
+            let letters = DeadMessage::decode(&received).unwrap_err();
+            assert_eq!(letters.len(), 2);
+            for (letter, message) in letters.into_iter().zip(&both) {
+                assert_eq!(
+                    (letter.exchange.as_str(), letter.routing_key.clone()),
+                    (DEAD, format!("recordings.{}", reason.as_str()))
+                );
+                let read = Received { exchange: DEAD.to_owned(), ..arrived(REAPER_DEAD, letter, vec![]) };
+                let dead = decode(&read);
+                assert_eq!((dead.reason, dead.redrive_unasked), (reason, redrive_unasked));
+                assert_eq!(dead.id, DeadLetterId::of(message.delivery, Round::FIRST, message.deadline));
+                let of = dead.delivery.as_ref().unwrap();
+                assert_eq!((of.webhook, of.delivery), (message.webhook, message.delivery));
+                let again = redrive(dead).unasked(NOW);
+                assert_eq!(
+                    (again.exchange.as_str(), again.message_id),
+                    (DELIVERIES, message.delivery.to_string())
+                );
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ use crate::Row;
 
 /// The kernel's unit of a process's time.
 const TICKS_A_SECOND: f64 = 100.0;
+/// What the kernel forgets of a process by this.
+const PEAK_MEMORY: &str = "5";
 /// The services, as the stack's file names them.
 pub(crate) const SERVICES: [&str; 4] = ["API", "ROUTER", "SENDER", "DLQ_REAPER"];
 
@@ -30,8 +32,17 @@ impl Processes {
         Ok(Spent(spent.collect::<anyhow::Result<_>>()?))
     }
 
-    /// The most memory that each service has had, in MiB.
-    pub(crate) fn peak_memory(&self) -> anyhow::Result<Vec<Row>> {
+    /// From now on the most memory that each service has is counted anew.
+    pub(crate) fn forget_peak_memory(&self) -> anyhow::Result<()> {
+        for name in SERVICES {
+            let pid = self.0.get(name).with_context(|| format!("the stack has no {name}"))?;
+            std::fs::write(format!("/proc/{pid}/clear_refs"), PEAK_MEMORY)?;
+        }
+        Ok(())
+    }
+
+    /// The most memory that each service has had since then, or ever, in MiB.
+    pub(crate) fn peak_memory(&self, under: &str) -> anyhow::Result<Vec<Row>> {
         let of = |name: &&str| {
             let pid = self.0.get(*name).with_context(|| format!("the stack has no {name}"))?;
             let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -39,7 +50,7 @@ impl Processes {
             let kib: f64 =
                 peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse().ok()).context("VmHWM")?;
             let name = name.to_lowercase().replace('_', "-");
-            Ok(Row::new(format!("memory of the {name}, at most"), "MiB", vec![kib / 1_024.0]))
+            Ok(Row::new(format!("memory of the {name}, {under}, at most"), "MiB", vec![kib / 1_024.0]))
         };
         SERVICES.iter().map(of).collect()
     }

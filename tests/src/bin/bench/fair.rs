@@ -21,26 +21,32 @@ const BAD: usize = 5;
 const SLOW: Duration = Duration::from_secs(10);
 /// A receiver that was down gets what it missed when its next probe is due, two minutes after one that failed.
 const AFTER_AN_OUTAGE: Duration = Duration::from_secs(240);
-const WAITING: usize = 100_000;
 
 /// How long the scenarios last.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lasting {
+    pub(crate) one_neighbour: Duration,
     pub(crate) neighbours: Duration,
-    pub(crate) outage: Duration,
     pub(crate) flood: Duration,
     pub(crate) limit: Duration,
     pub(crate) waiting: Duration,
+    /// So many deliveries.
+    pub(crate) waiting_deliveries: usize,
+    /// Left out of the short form: it lasts as long as a breaker's first probes.
+    pub(crate) outage: Option<Duration>,
 }
 
 pub(crate) async fn measure(stack: &Stack, lasting: Lasting) -> anyhow::Result<Vec<Row>> {
     let upstream = Upstream::start(&stack.amqp_url);
     let fair = Fair { stack, upstream };
-    let mut rows = fair.neighbours(lasting.neighbours).await?;
+    let mut rows = fair.one_neighbour(lasting.one_neighbour).await?;
+    rows.extend(fair.neighbours(lasting.neighbours).await?);
     rows.extend(fair.flood(lasting.flood).await?);
     rows.extend(fair.limit(lasting.limit).await?);
-    rows.extend(fair.waiting(lasting.waiting).await?);
-    rows.extend(fair.outage(lasting.outage).await?);
+    rows.extend(fair.waiting(lasting).await?);
+    if let Some(lasting) = lasting.outage {
+        rows.extend(fair.outage(lasting).await?);
+    }
     fair.upstream.stop();
     Ok(rows)
 }
@@ -59,6 +65,30 @@ fn latency_rows(what: &str, latencies_ms: &[f64], note: &str) -> [Row; 2] {
 }
 
 impl Fair<'_> {
+    /// A healthy webhook beside another organization's, which never answers.
+    async fn one_neighbour(&self, lasting: Duration) -> anyhow::Result<Vec<Row>> {
+        const PER_SECOND: u32 = 100;
+        let receiver = Receiver::start([Manner::Quick, Manner::Silent]).await?;
+        let healthy = self.stack.organization_with(&[receiver.url(0)]).await?;
+        let silent = self.stack.organization_with(&[receiver.url(1)]).await?;
+        self.upstream.warm_up(&healthy, &receiver, 0..1).await;
+        self.stack.processes.forget_peak_memory()?;
+        let rate = Rate { per_second: PER_SECOND, lasting };
+        let (published, _) = tokio::join!(
+            self.upstream.publish_steadily(&healthy.id, rate),
+            self.upstream.publish_steadily(&silent.id, rate)
+        );
+        receiver.wait(0..1, published.len(), PATIENCE).await;
+        let what = format!("a webhook of {PER_SECOND} events a second beside one that never answers");
+        let note = receiver.reconcile(0..1, published.len()).note();
+        let mut rows = latency_rows(&what, &receiver.latencies_ms(0..1, &published), &note).to_vec();
+        rows.extend(self.stack.processes.peak_memory("at 200 events a second")?);
+        healthy.delete().await?;
+        silent.delete().await?;
+        self.stack.clear_delayed_queues().await?;
+        Ok(rows)
+    }
+
     /// Healthy webhooks alone, and beside others of the same organization and the same events that never answer, that
     /// answer late, and that fail at once.
     async fn neighbours(&self, lasting: Duration) -> anyhow::Result<Vec<Row>> {
@@ -144,7 +174,7 @@ impl Fair<'_> {
         let range =
             |pick: fn(f64, f64) -> f64, of: &[f64]| of.iter().copied().reduce(pick).unwrap_or(f64::NAN);
         let note = format!(
-            " (in ten seconds from {:.1} to {:.1} a second); {}",
+            " (in ten seconds from {:.1} to {:.1} a second){}",
             range(f64::min, &rates),
             range(f64::max, &rates),
             receiver.reconcile(0..1, published.len()).note()
@@ -156,17 +186,17 @@ impl Fair<'_> {
     }
 
     /// Deliveries that wait in the delayed queues cost the broker nothing, and delay nobody.
-    async fn waiting(&self, lasting: Duration) -> anyhow::Result<Vec<Row>> {
-        let mut rows = Vec::new();
-        for waiting in [0, WAITING] {
+    async fn waiting(&self, lasting: Lasting) -> anyhow::Result<Vec<Row>> {
+        let (mut rows, for_how_long) = (Vec::new(), lasting.waiting);
+        for waiting in [0, lasting.waiting_deliveries] {
             let waiting = Waiting::of(self.stack, &self.upstream, waiting).await?;
             let before = self.stack.processes.spent()?;
-            tokio::time::sleep(lasting).await;
+            tokio::time::sleep(for_how_long).await;
             let spent = self.stack.processes.spent()?.since(&before, |name| name == "RABBITMQ");
-            let cpu = 100.0 * spent / lasting.as_secs_f64();
+            let cpu = 100.0 * spent / for_how_long.as_secs_f64();
             let what = format!("{} deliveries wait", waiting.deliveries);
             rows.push(Row::new(format!("{what}: the broker's CPU meanwhile"), "% of a core", vec![cpu]));
-            let latencies = path::latencies_ms(self.stack, &self.upstream, lasting).await?;
+            let latencies = path::latencies_ms(self.stack, &self.upstream, for_how_long).await?;
             rows.extend(latency_rows(&format!("{what}: publish to receipt"), &latencies, ""));
             waiting.end().await?;
         }

@@ -56,7 +56,7 @@ async fn post_straight(events: usize) -> anyhow::Result<f64> {
 struct Body(Received);
 
 impl Content for Body {
-    fn decode(received: &Received) -> Result<Self, Box<Publication>> {
+    fn decode(received: &Received) -> Result<Self, Vec<Publication>> {
         Ok(Self(Received {
             queue: received.queue.clone(),
             exchange: String::new(),

@@ -7,6 +7,7 @@
 
 mod cost;
 mod fair;
+mod ingest;
 mod load;
 mod machine;
 mod matching;
@@ -41,29 +42,33 @@ const FULL: Load = Load {
     latency_for: Duration::from_secs(20),
     max_webhooks: 1_000_000,
     fair: Lasting {
+        one_neighbour: Duration::from_secs(60),
         neighbours: Duration::from_secs(120),
         flood: Duration::from_secs(60),
         limit: Duration::from_secs(60),
         waiting: Duration::from_secs(20),
-        outage: Duration::from_secs(60),
+        waiting_deliveries: 100_000,
+        outage: Some(Duration::from_secs(60)),
     },
 };
 const QUICK: Load = Load {
-    events: 3_000,
+    events: 1_000,
     runs: 1,
     latency_for: Duration::from_secs(3),
     max_webhooks: 1_000,
     fair: Lasting {
-        neighbours: Duration::from_secs(5),
-        flood: Duration::from_secs(3),
-        limit: Duration::from_secs(10),
+        one_neighbour: Duration::from_secs(3),
+        neighbours: Duration::from_secs(3),
+        flood: Duration::from_secs(2),
+        limit: Duration::from_secs(8),
         waiting: Duration::from_secs(2),
-        outage: Duration::from_secs(3),
+        waiting_deliveries: 2_000,
+        outage: None,
     },
 };
 
 /// What can be measured alone: `make bench` with its name does so.
-const SECTIONS: [&str; 3] = ["path", "fair", "matching"];
+const SECTIONS: [&str; 4] = ["path", "ingest", "fair", "matching"];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -78,6 +83,9 @@ async fn main() -> anyhow::Result<()> {
     if all || named("path") {
         rows.extend(machine::measure(&stack, load).await?);
         rows.extend(path::measure(&stack, load, &rows[1].clone()).await?);
+    }
+    if all || named("ingest") {
+        rows.extend(ingest::measure(&stack, load).await?);
     }
     if all || named("fair") {
         rows.extend(fair::measure(&stack, load.fair).await?);

@@ -19,7 +19,7 @@ pub(crate) async fn measure(stack: &Stack, load: Load, two_hops: &Row) -> anyhow
         single.rows("1 webhook, 1 KiB events", &format!(", {share:.0}% of two queues without work"));
     let fan_out = throughput(stack, &upstream, load.events / 5, load.runs, FAN_OUT).await?;
     rows.extend(fan_out.rows(&format!("fan-out to {FAN_OUT} webhooks"), ""));
-    rows.extend(stack.processes.peak_memory()?);
+    rows.extend(stack.processes.peak_memory("at full load")?);
     let latencies = latencies_ms(stack, &upstream, load.latency_for).await?;
     for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
         let name = format!("publish to receipt at {ONE_AT_A_TIME} events a second, {name}");

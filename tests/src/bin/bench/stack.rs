@@ -116,6 +116,13 @@ impl Stack {
         Ok(SecondSender(process))
     }
 
+    /// A connection to the stack's database.
+    pub(crate) async fn database(&self) -> anyhow::Result<tokio_postgres::Client> {
+        let (client, connection) = tokio_postgres::connect(&self.database_url, tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
     async fn post(&self, path: &str, key: &str, body: Value) -> anyhow::Result<Value> {
         let request = self.http.post(format!("{}{path}", self.api_url)).bearer_auth(key);
         let response =
@@ -151,6 +158,18 @@ pub(crate) struct Organization {
 impl Organization {
     pub(crate) async fn webhook(&self, webhook: Value) -> anyhow::Result<()> {
         self.stack.post("/v1/webhooks", &self.key, webhook).await?;
+        Ok(())
+    }
+
+    /// Publishes events over HTTP, in one request.
+    pub(crate) async fn publish(&self, events: &[String]) -> anyhow::Result<()> {
+        let (content_type, body) = match events {
+            [event] => ("application/cloudevents+json", event.clone()),
+            events => ("application/cloudevents-batch+json", format!("[{}]", events.join(","))),
+        };
+        let url = format!("{}/v1/events", self.stack.api_url);
+        let request = self.stack.http.post(url).bearer_auth(&self.key).header("content-type", content_type);
+        request.body(body).send().await?.error_for_status()?;
         Ok(())
     }
 
