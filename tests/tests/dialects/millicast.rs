@@ -454,6 +454,20 @@ fn a_millicast_test_by_name_goes_to_the_webhooks_whose_filter_takes_the_name() {
 }
 
 #[test]
+fn a_millicast_test_is_of_the_word_for_recordings_that_a_webhook_takes() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let millicast = Platform::Millicast.by(&organization.admin).await;
+        let receiver = Receiver::healthy().await;
+        let webhook = organization.webhook(receiver.url("/")).with("format", "millicast");
+        webhook.types(&["recording.*"]).create().await;
+        let sample = tested(&millicast, &receiver, "Recordings", r#"{"streamName":"studio"}"#).await.json();
+        assert_eq!((&sample["type"], &sample["event"]), (&json!("recording"), &json!("started")));
+        assert_eq!(sample["data"]["streamName"], "studio");
+    });
+}
+
+#[test]
 fn what_is_wrong_with_a_millicast_webhook_is_told_field_by_field() {
     test(async |system| {
         let millicast = Platform::Millicast.by(&system.organization().await.admin).await;
