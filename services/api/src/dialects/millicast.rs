@@ -74,8 +74,12 @@ struct ListQuery {
     #[serde(default, deserialize_with = "whole")]
     starting_id: Option<i64>,
     /// How many there may be: 1 to 1,000, 10 unless given.
-    #[serde(default, alias = "item_count", deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole")]
     item_count: Option<i64>,
+    /// The same as some clients spell it. An alias would be refused beside the other.
+    #[serde(default, rename = "item_count", deserialize_with = "whole")]
+    #[param(ignore)]
+    item_count_in_snake_case: Option<i64>,
     /// The newest first.
     #[serde(default, deserialize_with = "flag")]
     is_descending: Option<bool>,
@@ -116,7 +120,7 @@ async fn list(
     State(api): State<Api>,
     LooseQuery(query): LooseQuery<ListQuery>,
 ) -> Result<Answer<Success<Vec<View>>>, Problem> {
-    let count = query.item_count.unwrap_or(DEFAULT_ITEMS);
+    let count = query.item_count.or(query.item_count_in_snake_case).unwrap_or(DEFAULT_ITEMS);
     if !(1..=MAX_ITEMS).contains(&count) {
         return Err(Problem::invalid_field("itemCount", format!("must be 1 to {MAX_ITEMS}")));
     }
