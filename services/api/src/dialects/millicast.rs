@@ -2,10 +2,12 @@
 //!
 //! From the platform's API reference. Ours, where that is silent: an unknown id is 404 and an unknown key 401,
 //! `itemCount` is at most 1,000, `startingId` is the first webhook of the list, `isClipHooks` stands for `clip.*`, a
-//! webhook whose circuit breaker is open is `disabled` `until` the next probe (null where it is disabled for good), an
-//! empty filter is none, and a test call goes to whoever takes the type: the filter is asked where the call names a
-//! stream or a transcoder, since the name that a sample has otherwise is nobody's. Whatever a flag that is switched off
-//! leaves of a native webhook's patterns takes nothing that the webhook did not take before.
+//! webhook that is temporarily disabled is one whose circuit breaker is open (five requests in a row without an
+//! answer, or half of at least 20 in a minute that failed), and is `disabled` `until` the next probe (null where it
+//! is disabled for good), an empty filter is none, and a test call goes to whoever takes the type, by either word for
+//! recordings: the filter is asked where the call names a stream or a transcoder, since the name that a sample has
+//! otherwise is nobody's. Whatever a flag that is switched off leaves of a native webhook's patterns takes nothing
+//! that the webhook did not take before.
 //!
 //! Reads and lists show a secret to admins alone, as the native API does: every webhook can be given this format.
 //! To others it is empty, but in the answer to the call that made it, a new webhook's or `refreshSecret`.
