@@ -50,7 +50,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let is_json = says_nothing_but_json(request.headers());
+        let is_json = may_be_json(request.headers());
         let body = read_body(request, state).await?;
         if !is_json {
             return Err(Problem::unsupported("send the body as JSON, with `Content-Type: application/json`"));
@@ -63,7 +63,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let is_json = says_nothing_but_json(request.headers());
+        let is_json = may_be_json(request.headers());
         let body = read_body(request, state).await?;
         if body.is_empty() {
             return Ok(Self(T::default()));
@@ -81,7 +81,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonOrForm<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let is_json = says_nothing_but_json(request.headers());
+        let is_json = may_be_json(request.headers());
         let is_form = content_type(request.headers()).is_some_and(is_form);
         let body = read_body(request, state).await?;
         if body.is_empty() {
@@ -155,7 +155,7 @@ pub(crate) fn content_type(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Whether the body is of JSON by its type, or by the lack of one.
-fn says_nothing_but_json(headers: &HeaderMap) -> bool {
+fn may_be_json(headers: &HeaderMap) -> bool {
     let said = headers.get(header::CONTENT_TYPE).filter(|value| !value.is_empty());
     said.is_none_or(|value| value.to_str().is_ok_and(is_json))
 }

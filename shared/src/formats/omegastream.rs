@@ -1,9 +1,9 @@
 //! `omegastream`: as Omegastream sends its webhooks.
 //!
-//! From the platform's documentation: the event object below, `response` null, since it is what the endpoint
-//! is about to answer. Ours: the 24 hex digits of the ids are the first of the delivery's and the webhook's
-//! UUIDs, `coid` is the organization's name upstream, else its id, `created` is the event's `time` (that of the sending, where it has none), the retry schedule, and the
-//! headers of Standard Webhooks besides, since the platform has no signature.
+//! From the platform's documentation: the event object below, `response` null, since it is what the endpoint is about
+//! to answer. Ours: the 24 hex digits of the ids are the first of the delivery's and the webhook's UUIDs, `coid` is
+//! the organization's name upstream, else its id, `created` is the event's `time` (that of the sending, where it has
+//! none), the retry schedule, and the headers of Standard Webhooks besides, since the platform has no signature.
 
 use std::ops::RangeInclusive;
 

@@ -1,11 +1,11 @@
 //! `quortex`: as Quortex I/O sends its webhooks of the type `raw`.
 //!
-//! From the platform's documentation: the flat envelope below, all text, `pool_uuid` for events of Play and
-//! Link, `metadata` where the event has any. Ours: `organization_uuid` is the
-//! organization's name upstream, else its id, `category` and `operation` are the halves of the event's type,
-//! `resource_uuid` is its `subject`, `application`, `message` and `pool_uuid` are its extensions of those names
-//! (`pooluuid`), `metadata` is its data; the retry schedule, and the headers of Standard Webhooks besides, since the platform has no signature. The platform's types `slack`, `gchat` and `teams` are the
-//! chat formats.
+//! From the platform's documentation: the flat envelope below, all text, `pool_uuid` for events of Play and Link,
+//! `metadata` where the event has any. Ours: `organization_uuid` is the organization's name upstream, else its id,
+//! `category` and `operation` are the halves of the event's type, `resource_uuid` is its `subject`, `application`,
+//! `message` and `pool_uuid` are its extensions of those names (`pooluuid`), `metadata` is its data; the retry
+//! schedule, and the headers of Standard Webhooks besides, since the platform has no signature. The platform's types
+//! `slack`, `gchat` and `teams` are the chat formats.
 
 use std::borrow::Cow;
 

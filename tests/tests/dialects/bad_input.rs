@@ -141,6 +141,7 @@ fn a_parameter_that_is_repeated_or_unknown_is_no_fault_on_any_route() {
                 let known = [
                     "startingId=0",
                     "itemCount=5",
+                    "item_count=5",
                     "isDescending=true",
                     "search=",
                     "sort_by=name",

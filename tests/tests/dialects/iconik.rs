@@ -130,6 +130,7 @@ fn an_iconik_webhook_receives_what_its_fields_and_its_query_select() {
             &iconik,
             &json!({
                 "event_type": "assets", "operation": "update", "realm": "metadata", "query": QUERY,
+                "object_id": "0d56db81-1b8e-4a68-9658-98ad9a94d841",
                 "url": receiver.url("/webhook_handler"), "headers": {"AUTH-TOKEN": "XYZ"},
             }),
         )
@@ -137,7 +138,10 @@ fn an_iconik_webhook_receives_what_its_fields_and_its_query_select() {
         organization.in_effect().await;
         let data = json!({"is_archived": false, "size": 9, "status": "DELETED", "external_id": "x"});
         let open = json!({"is_archived": false, "size": 9, "status": "OPEN", "external_id": "x"});
+        let mut elsewhere = asset(&organization, "assets.update", "metadata", &data);
+        elsewhere["subject"] = json!("0d56db81-1b8e-4a68-9658-98ad9a94d842");
         for other in [
+            elsewhere,
             asset(&organization, "assets.update", "metadata", &open),
             asset(&organization, "assets.update", "files", &data),
             asset(&organization, "assets.create", "metadata", &data),

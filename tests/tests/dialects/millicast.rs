@@ -96,7 +96,7 @@ fn a_millicast_webhook_lives_as_the_platforms_documentation_tells() {
     });
 }
 
-/// What a webhook that takes all types receives of a test call: its path below `test/`, and its body.
+/// What the one webhook that takes its type receives of a test call: its path below `test/`, and its body.
 async fn tested(millicast: &Caller, receiver: &Receiver, kind: &str, body: &str) -> Request {
     let before = receiver.count();
     let line = format!("POST /platforms/millicast/api/webhooks/test/{kind}");
@@ -184,6 +184,7 @@ fn a_millicast_list_has_pages_in_both_directions() {
         assert_eq!(listed("").await, ids[..10]);
         assert_eq!(listed("/?startingId=null&itemCount=3&isDescending=False&colour=red").await, ids[..3]);
         assert_eq!(listed(&format!("?startingId={}&item_count=3", ids[4])).await, ids[4..7]);
+        assert_eq!(listed("?item_count=7&itemCount=3&item_count=8").await, ids[..3]);
         let newest_first: Vec<_> = ids.iter().rev().copied().collect();
         assert_eq!(listed("?startingId=0&itemCount=12&isDescending=True").await, newest_first);
         assert_eq!(listed(&format!("?startingId={}&isDescending=true", ids[1])).await, [ids[1], ids[0]]);
@@ -450,6 +451,20 @@ fn a_millicast_test_by_name_goes_to_the_webhooks_whose_filter_takes_the_name() {
             millicast.failed(reply, 400);
         }
         assert_eq!(receiver.count(), before, "nothing was sent");
+    });
+}
+
+#[test]
+fn a_millicast_test_is_of_the_word_for_recordings_that_a_webhook_takes() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let millicast = Platform::Millicast.by(&organization.admin).await;
+        let receiver = Receiver::healthy().await;
+        let webhook = organization.webhook(receiver.url("/")).with("format", "millicast");
+        webhook.types(&["recording.*"]).create().await;
+        let sample = tested(&millicast, &receiver, "Recordings", r#"{"streamName":"studio"}"#).await.json();
+        assert_eq!((&sample["type"], &sample["event"]), (&json!("recording"), &json!("started")));
+        assert_eq!(sample["data"]["streamName"], "studio");
     });
 }
 

@@ -117,8 +117,11 @@ fn a_quortex_webhook_receives_what_its_filters_select() {
         organization.in_effect().await;
         let mut elsewhere = happening(&organization, "input.status_change", "link");
         elsewhere["pooluuid"] = json!("pool-2");
+        let mut of_another = happening(&organization, "input.status_change", "link");
+        of_another["subject"] = json!("resource-2");
         for other in [
             elsewhere,
+            of_another,
             happening(&organization, "input.status_change", "play"),
             happening(&organization, "input.update", "link"),
             happening(&organization, "output.status_change", "link"),

@@ -1,15 +1,16 @@
 //! The webhooks of AIOZ Stream, as its API, its SDKs and its help page manage them.
 //!
 //! From the platform's documentation and SDKs. An update changes what it names, by PATCH and by PUT alike, but must
-//! name the `url`: the platform refuses one without, so that every client that works there sends it, and those that try
-//! whether it is refused (SDKs' own tests) see what they expect. An update may switch the last event off, which the
-//! platform refuses at creation alone; the webhook receives nothing then. Ours, where they are silent: keys that are
-//! shown in several forms at once must be one and the same; a list is ordered by `created_at` unless it says otherwise,
-//! `search` finds any part of a name and no matter the case, a filter that is false finds the webhooks without that
-//! event, `user_id` is the organization, `last_triggered_at` is when the newest attempt on record began and null before
-//! the first, another `url` enables a webhook again that was disabled because its receiver was gone, and a check sends
-//! a sample of the first event that is enabled and answers with success whatever the receiver says, which its message
-//! tells.
+//! name the `url`: the platform refuses one without, so that every client that works there sends it, and those that
+//! try whether it is refused (SDKs' own tests) see what they expect. An update may switch the last event off, which
+//! the platform refuses at creation alone; the webhook receives nothing then. Ours, where they are silent: keys that
+//! are shown in several forms at once must be one and the same; the secret that signs is read in the native API, and
+//! a fixed token may be set there as a header of the webhook; a list is ordered by `created_at` unless it says
+//! otherwise, `search` finds any part of a name and no matter the case, a filter that is false finds the webhooks
+//! without that event, `user_id` is the organization, `last_triggered_at` is when the newest attempt on record began
+//! and null before the first, another `url` enables a webhook again that was disabled because its receiver was gone,
+//! and a check sends a sample of the first event that is enabled and answers with success whatever the receiver says,
+//! which its message tells.
 
 mod check;
 mod webhook;

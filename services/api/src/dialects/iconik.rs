@@ -1,16 +1,17 @@
 //! The webhooks of iconik, as its API manages them.
 //!
-//! From the platform's API reference. Any text is taken for `event_type`, `operation`, `realm` and `object_id`; what no
-//! event can be selects nothing. Ours, where the reference is silent: an `event_type` of `*` takes every type, and one
-//! with commas takes each of those (so are webhooks of the native API shown); empty text is as good as null but for
-//! `event_type` and `url`; a `PUT` leaves what it does not name, and null clears what may be null; only `ENABLED` and
-//! `DISABLED` can be set, and `FAILING` in a change changes nothing, since only who has read it sends it; a deleted
-//! webhook is not found, so that `deleted_at` is always null; `event_type`, `realm` and `object_id` are compared as
-//! they are written, as events have them, and an operation in lower case; with `per_page` the list has pages, and
-//! numbers that are none are as good as left out; of a list the first 64 webhooks that failed show `last_payload`;
-//! which operators and names a query knows; `FAILING` is a webhook whose circuit breaker is open (five requests in a
-//! row without an answer, or half of at least 20 in a minute that failed) or whose last delivery that ended is a dead
-//! letter; the retry schedule is the native one; and `headers` that a delivery sets itself are refused.
+//! From the platform's API reference. Any text is taken for `event_type`, `operation`, `realm` and `object_id`; what
+//! no event can be selects nothing. Ours, where the reference is silent: an `event_type` of `*` takes every type, and
+//! one with commas takes each of those (so are webhooks of the native API shown); empty text, or spaces alone, is as
+//! good as null but for `event_type` and `url`, so that an `operation`, a `realm` or an `object_id` of them is any; a
+//! `PUT` leaves what it does not name, and null clears what may be null; only `ENABLED` and `DISABLED` can be set,
+//! and `FAILING` in a change changes nothing, since only who has read it sends it; a deleted webhook is not found, so
+//! that `deleted_at` is always null; `event_type`, `realm` and `object_id` are compared as they are written, as
+//! events have them, and an operation in lower case; with `per_page` the list has pages, and numbers that are none
+//! are as good as left out; of a list the first 64 webhooks that failed show `last_payload`; which operators and
+//! names a query knows; `FAILING` is a webhook whose circuit breaker is open (five requests in a row without an
+//! answer, or half of at least 20 in a minute that failed) or whose last delivery that ended is a dead letter; the
+//! retry schedule is the native one; and `headers` that a delivery sets itself are refused.
 
 mod webhook;
 

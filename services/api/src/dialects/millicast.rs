@@ -2,10 +2,12 @@
 //!
 //! From the platform's API reference. Ours, where that is silent: an unknown id is 404 and an unknown key 401,
 //! `itemCount` is at most 1,000, `startingId` is the first webhook of the list, `isClipHooks` stands for `clip.*`, a
-//! webhook whose circuit breaker is open is `disabled` `until` the next probe (null where it is disabled for good), an
-//! empty filter is none, and a test call goes to whoever takes the type: the filter is asked where the call names a
-//! stream or a transcoder, since the name that a sample has otherwise is nobody's. Whatever a flag that is switched off
-//! leaves of a native webhook's patterns takes nothing that the webhook did not take before.
+//! webhook that is temporarily disabled is one whose circuit breaker is open (five requests in a row without an
+//! answer, or half of at least 20 in a minute that failed), and is `disabled` `until` the next probe (null where it
+//! is disabled for good), an empty filter is none, and a test call goes to whoever takes the type, by either word for
+//! recordings: the filter is asked where the call names a stream or a transcoder, since the name that a sample has
+//! otherwise is nobody's. Whatever a flag that is switched off leaves of a native webhook's patterns takes nothing
+//! that the webhook did not take before.
 //!
 //! Reads and lists show a secret to admins alone, as the native API does: every webhook can be given this format.
 //! To others it is empty, but in the answer to the call that made it, a new webhook's or `refreshSecret`.
@@ -74,8 +76,12 @@ struct ListQuery {
     #[serde(default, deserialize_with = "whole")]
     starting_id: Option<i64>,
     /// How many there may be: 1 to 1,000, 10 unless given.
-    #[serde(default, alias = "item_count", deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole")]
     item_count: Option<i64>,
+    /// The same as some clients spell it. An alias would be refused beside the other.
+    #[serde(default, rename = "item_count", deserialize_with = "whole")]
+    #[param(ignore)]
+    item_count_in_snake_case: Option<i64>,
     /// The newest first.
     #[serde(default, deserialize_with = "flag")]
     is_descending: Option<bool>,
@@ -116,7 +122,7 @@ async fn list(
     State(api): State<Api>,
     LooseQuery(query): LooseQuery<ListQuery>,
 ) -> Result<Answer<Success<Vec<View>>>, Problem> {
-    let count = query.item_count.unwrap_or(DEFAULT_ITEMS);
+    let count = query.item_count.or(query.item_count_in_snake_case).unwrap_or(DEFAULT_ITEMS);
     if !(1..=MAX_ITEMS).contains(&count) {
         return Err(Problem::invalid_field("itemCount", format!("must be 1 to {MAX_ITEMS}")));
     }

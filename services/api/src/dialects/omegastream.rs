@@ -3,12 +3,13 @@
 //! From the platform's pages, which have the same resources under three paths: all are served alike, and the
 //! first is in the document. A webhook is made by POST or, as the pages have it, by GET with a body.
 //!
-//! Ours, where the pages are silent: errors are `{"message":…}`, validation's are 400; a body of which no type is said
-//! is JSON; in a change what is left out stays, and both it and `status` answer the endpoint as it is then; an attempt
-//! without an answer has the `status_code` 0 and empty texts; `coid` is the organization's name upstream, else its id;
-//! an empty `description` is none; `events` takes exact types of any name, and shows native patterns as the platform's
-//! types; ids are the first 24 digits of Cuewire's own; an event is listed from its first attempt on, the last 100 that
-//! were sent, the newest attempt first, and is shown with its data for as long as the log has it.
+//! Ours, where the pages are silent: errors are `{"message":…}`, validation's are 400; a body of which no type is
+//! said is JSON; in a change what is left out stays, and both it and `status` answer the endpoint as it is then; the
+//! message of an attempt that failed ends in `failed`, and one without an answer has the `status_code` 0, and
+//! `status` and `body` are empty; `coid` is the organization's name upstream, else its id; an empty `description` is
+//! none; `events` takes exact types of any name, and shows native patterns as the platform's types; ids are the first
+//! 24 digits of Cuewire's own; an event is listed from its first attempt on, the last 100 that were sent, the newest
+//! attempt first, and is shown with its data for as long as the log has it.
 
 mod endpoint;
 mod events;

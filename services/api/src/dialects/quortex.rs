@@ -1,13 +1,14 @@
 //! The webhooks of Quortex I/O, as its API manages them.
 //!
 //! From the platform's API reference. Ours, where that is silent: errors are `{"detail":"…"}`, and a body that is
-//! malformed is 404 at a change as it is at creation; an unset filter is absent, and null or empty text unsets one;
-//! `category` may be an array, which is shown as it was given, and an empty one takes nothing; of a parameter that is
-//! repeated the last counts; a body of which no type is said is JSON (415 is for a type that is wrong, and a missing
-//! one is none); a webhook of a chat format is one of the platform's type of that name, wherever it was made, and goes
-//! with the others when all are deleted; a page that does not exist is 404, and a `page_size` that is no number of
-//! entries is as good as none; another `url` enables a webhook again that was disabled because its receiver was gone,
-//! since the platform knows no disabled webhooks.
+//! malformed is 404 at a change as it is at creation; an unset filter is absent, and null or empty text unsets one; a
+//! `category` or an `operation` of words that no event can have is refused with 404; `category` may be an array,
+//! which is shown as it was given, and an empty one takes nothing; of a parameter that is repeated the last counts; a
+//! body of which no type is said is JSON (415 is for a type that is wrong, and a missing one is none); a webhook of a
+//! chat format is one of the platform's type of that name, wherever it was made, and goes with the others when all
+//! are deleted; a page that does not exist is 404, and a `page_size` that is no number of entries is as good as none;
+//! another `url` enables a webhook again that was disabled because its receiver was gone, since the platform knows no
+//! disabled webhooks.
 
 mod category;
 mod log;

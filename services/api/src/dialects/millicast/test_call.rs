@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json as Answer;
 use axum::extract::State;
 use cuewire::catalogue;
-use cuewire::event::{Data, Event};
+use cuewire::event::{Data, Event, EventType};
 use cuewire::formats::Format;
 use cuewire::webhook::Webhook;
 use futures_util::{StreamExt, stream};
@@ -109,15 +109,26 @@ fn sample_of(choice: Choice, webhook: &Webhook, name: Option<&str>) -> Option<Ev
     if selection.takes_none() {
         return None;
     }
-    let of_choice = |entry: &&catalogue::EventType| {
-        choice.iter().any(|pattern| entry.name.starts_with(pattern.trim_end_matches('*')))
-    };
-    let mut taken = catalogue::all().iter().filter(of_choice).filter(|entry| takes(webhook, &entry.name));
-    let sample = listed_sample(taken.next()?)?;
+    let (entry, event_type) = types_of(choice).into_iter().find(|(_, name)| takes(webhook, name))?;
+    let sample = Event { event_type: EventType::parse(&event_type).ok()?, ..listed_sample(entry)? };
     match name {
         Some(name) => named(sample, name).filter(|sample| name_filter::take(&selection.terms, sample)),
         None => Some(sample),
     }
+}
+
+/// The types of the choice, each with the entry whose sample it has: where the choice has several words for the same,
+/// and the catalogue one of them, the catalogue's types and then those with another word.
+fn types_of(choice: Choice) -> Vec<(&'static catalogue::EventType, String)> {
+    let mut types = Vec::new();
+    for pattern in choice {
+        for entry in catalogue::all() {
+            let operation =
+                choice.iter().find_map(|word| entry.name.strip_prefix(word.trim_end_matches('*')));
+            types.extend(operation.map(|operation| (entry, pattern.replace('*', operation))));
+        }
+    }
+    types
 }
 
 /// The sample as one of a stream or transcoder of this name.

@@ -1,7 +1,9 @@
 //! The event log as Quortex I/O shows it: the newest events that carry an `application`.
 //!
-//! Ours: it goes back 10,000 events of the organization, or 32 MiB of them, and what it counts is found among
-//! those; an organization's reads take turns, at most 16 of them, and further ones are 429.
+//! Ours: `timestamp` is the event's time (that of its arrival, where it has none), `workspace_uuid` comes of the
+//! event's extension `workspaceuuid`, and a member without a value is null; the log goes back 10,000 events of the
+//! organization, or 32 MiB of them, and what it counts is found among those; an organization's reads take turns, at
+//! most 16 of them, and further ones are 429.
 
 use axum::Json as Answer;
 use axum::extract::{OriginalUri, State};
