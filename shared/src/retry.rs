@@ -23,7 +23,8 @@ pub const TIERS: [Tier; 7] = [
 const HOLD_BELOW: Duration = Duration::from_millis(750);
 
 /// How much longer than the time left a tier may be, at least. Without it each hop's few milliseconds
-/// would start a cascade of small tiers: 128 hops for the default schedule instead of 25.
+/// would start a cascade of small tiers: 128 hops for the default schedule instead of 25. Of the 1% that a long wait may be
+/// late, as much is left for the hop itself.
 const SLACK: Duration = Duration::from_millis(250);
 
 /// A delivery is given up this long after its round began, whatever its schedule says.
@@ -61,7 +62,7 @@ pub fn wait(left: Duration) -> Wait {
     if left < HOLD_BELOW {
         return Wait::Hold(left);
     }
-    let longest = left + SLACK.max(left / 100);
+    let longest = left + SLACK.max((left / 100).saturating_sub(SLACK));
     let tier = TIERS.iter().rev().find(|tier| tier.delay <= longest);
     Wait::In(*tier.unwrap_or(&TIERS[0]))
 }
@@ -190,6 +191,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_tier_that_is_longer_by_all_of_one_percent_leaves_no_time_for_its_hop() {
+        let delay = Duration::from_millis(594_060);
+        let (late, _) = follow(delay, Duration::from_millis(1));
+        assert!(late <= delay / 100, "{late:?}");
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use cuewire::amqp::topology::Topology;
 use cuewire::config::{Common, Environment};
+use cuewire::ids::WebhookId;
+use cuewire::message::Deliveries;
 use cuewire::service::Context;
 use cuewire::shutdown::Shutdown;
 use cuewire_tests::system::test;
@@ -85,19 +87,22 @@ fn what_is_left_in_a_queue_that_is_no_more_is_delivered_by_senders_that_start_la
     test(async |system| {
         let receiver = Receiver::healthy().await;
         let organization = system.organization().await;
+        let mut webhooks = Vec::new();
         for _ in 0..20 {
-            organization.webhook(receiver.url("/")).create().await;
+            let webhook = organization.webhook(receiver.url("/")).create().await;
+            webhooks.push(WebhookId(webhook.id.parse().unwrap()));
         }
         apply(system, 4).await;
         system.stop(Service::Sender).await;
+        let messages = Deliveries::together(&webhooks, 4).len();
         let amqp = system.amqp().await;
         amqp.publish(&organization.event("a.b")).await;
         until("every delivery waits", async || {
             let mut waiting = 0;
             for m in 0..4 {
-                waiting += amqp.depth(&format!("sender.fresh.{m}.v1")).await.unwrap();
+                waiting += amqp.depth(&format!("sender.fresh.{m}.v1")).await.unwrap() as usize;
             }
-            (waiting == 20).then_some(())
+            (waiting == messages).then_some(())
         })
         .await;
         assert!(amqp.depth("sender.fresh.3.v1").await.unwrap() > 0, "the test needs one that is left");
