@@ -274,10 +274,12 @@ async fn stop_on_signal(mut signals: Signals, shutdown: &Shutdown, grace: Durati
     shutdown.run_until_stopped(signals.next()).await;
     tracing::info!("stopping: finishing what is in flight");
     shutdown.stop();
-    tokio::select! {
+    let when = tokio::select! {
         () = tokio::time::sleep(grace) => format!("{grace:?} after the signal to stop"),
         () = signals.next() => "at a second signal to stop".to_owned(),
-    }
+    };
+    shutdown.cut_off();
+    when
 }
 
 fn start_logging(common: &Common) -> Result<(), ConfigError> {

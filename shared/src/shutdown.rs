@@ -22,28 +22,37 @@ pub const FINISH_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     stop: CancellationToken,
-    /// The first vital task that has ended unexpectedly.
-    broken: Arc<watch::Sender<Option<&'static str>>>,
+    /// None while the service may go on to the end of its work.
+    cut: Arc<watch::Sender<Option<Cut>>>,
+}
+
+/// Why a service ends in the middle of its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// The work had its time.
+    Off,
+    /// The vital task of this name has ended unexpectedly.
+    Broken(&'static str),
 }
 
 impl Shutdown {
     /// Not stopped yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { stop: CancellationToken::new(), broken: Arc::new(watch::Sender::new(None)) }
+        Self { stop: CancellationToken::new(), cut: Arc::new(watch::Sender::new(None)) }
     }
 
     /// One that is stopped by itself, later than this one: for what finishes the work in flight. The service
     /// cannot do without its vital tasks either.
     #[must_use]
     pub fn later(&self) -> Self {
-        Self { stop: CancellationToken::new(), broken: Arc::clone(&self.broken) }
+        Self { stop: CancellationToken::new(), cut: Arc::clone(&self.cut) }
     }
 
     /// One that stops with this one, and can be stopped by itself before.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { stop: self.stop.child_token(), broken: Arc::clone(&self.broken) }
+        Self { stop: self.stop.child_token(), cut: Arc::clone(&self.cut) }
     }
 
     /// Stops everything that holds a clone, or a child, of this.
@@ -94,24 +103,36 @@ impl Shutdown {
             if ended.is_ok() && shutdown.is_stopped() {
                 return;
             }
-            tracing::error!(task = name, panicked = ended.is_err(), "a vital task has ended");
-            shutdown.broken.send_if_modified(|broken| {
-                let is_first = broken.is_none();
-                broken.get_or_insert(name);
-                is_first
-            });
+            // Those that end after it end because what they worked for is gone.
+            if shutdown.cut(Cut::Broken(name)) || ended.is_err() {
+                tracing::error!(task = name, panicked = ended.is_err(), "a vital task has ended");
+            }
+        })
+    }
+
+    /// Tells that the work in flight is not waited for any longer: the tasks that end with it have not failed.
+    pub fn cut_off(&self) {
+        self.cut(Cut::Off);
+    }
+
+    /// Whether this is why the service ends: the first reason is.
+    fn cut(&self, why: Cut) -> bool {
+        self.cut.send_if_modified(|cut| {
+            let is_first = cut.is_none();
+            cut.get_or_insert(why);
+            is_first
         })
     }
 
     /// Waits until a vital task has ended unexpectedly, and answers which.
     pub async fn broken(&self) -> &'static str {
-        let mut broken = self.broken.subscribe();
+        let mut cut = self.cut.subscribe();
         loop {
-            if let Some(name) = *broken.borrow_and_update() {
+            if let Some(Cut::Broken(name)) = *cut.borrow_and_update() {
                 return name;
             }
             // An error means that the sender is gone, and it is ours.
-            let _ = broken.changed().await;
+            let _ = cut.changed().await;
         }
     }
 }
@@ -169,5 +190,13 @@ mod tests {
         let later = shutdown.later();
         later.spawn_vital("batcher", async {}).await.unwrap();
         assert_eq!(shutdown.broken().now_or_never(), Some("batcher"));
+    }
+
+    #[tokio::test]
+    async fn vital_tasks_that_end_because_the_work_is_cut_off_have_not_broken_the_service() {
+        let shutdown = Shutdown::new();
+        shutdown.cut_off();
+        shutdown.later().spawn_vital("batcher", async {}).await.unwrap();
+        assert_eq!(shutdown.broken().now_or_never(), None);
     }
 }
