@@ -56,10 +56,10 @@ impl Sender {
     /// Counts and logs it: one line an attempt, in the delivery's span.
     fn tell_of(&self, delivery: &DeliveryMessage, target: &Target, attempt: &Attempt) {
         let (format, state) = (target.webhook.format.as_str(), attempt.state.as_str());
-        let late = (attempt.started_at - delivery.not_before.unwrap_or(delivery.due)).as_seconds_f64();
-        self.metrics.lateness.with_label_values(&[delivery.lane.as_str()]).observe(late.max(0.0));
-        self.metrics.duration.with_label_values(&[format]).observe(attempt.duration.as_secs_f64());
         let category = category_label(&delivery.category);
+        let late = (attempt.started_at - delivery.not_before.unwrap_or(delivery.due)).as_seconds_f64();
+        self.metrics.lateness.with_label_values(&[delivery.lane.as_str(), category]).observe(late.max(0.0));
+        self.metrics.duration.with_label_values(&[category, format]).observe(attempt.duration.as_secs_f64());
         self.metrics.attempts.with_label_values(&[category, format, state]).inc();
         self.metrics.outcomes.with_label_values(&[outcome_label(&attempt.outcome)]).inc();
         tracing::info!(

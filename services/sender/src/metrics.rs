@@ -10,9 +10,9 @@ pub struct Metrics {
     pub attempts: IntCounterVec,
     /// Answers by the class of their status, and failures by kind.
     pub outcomes: IntCounterVec,
-    /// Duration of requests by format.
+    /// Duration of requests by category and format.
     pub duration: HistogramVec,
-    /// From the time when an attempt was due to its request, by lane.
+    /// From the time when an attempt was due to its request, by lane and category.
     pub lateness: HistogramVec,
     /// Requests in flight.
     pub in_flight: IntGauge,
@@ -62,14 +62,14 @@ impl Metrics {
                 registry,
                 "cuewire_sender_request_duration_seconds",
                 "From the start of a request to the end of its answer, or to its failure",
-                &["format"],
+                &["category", "format"],
                 metrics::SECONDS,
             ),
             lateness: metrics::histograms(
                 registry,
                 "cuewire_sender_lateness_seconds",
                 "From the time when an attempt was due to the start of its request",
-                &["lane"],
+                &["lane", "category"],
                 metrics::SECONDS,
             ),
             in_flight: gauge("cuewire_sender_requests_in_flight", "Requests in flight"),
