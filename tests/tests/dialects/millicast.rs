@@ -1,15 +1,17 @@
 //! Dolby.io Streaming (Millicast).
 
+mod selection;
+mod test_calls;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use cuewire_tests::system::test;
-use cuewire_tests::{Answer, Organization, Receiver, Reply, Request, until, verify};
+use cuewire_tests::{Answer, Receiver, Reply, Request, until, verify};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::platform::{Caller, Platform};
-use crate::taken_by;
 
 #[track_caller]
 fn success(reply: Reply) -> Value {
@@ -96,75 +98,6 @@ fn a_millicast_webhook_lives_as_the_platforms_documentation_tells() {
     });
 }
 
-/// What the one webhook that takes its type receives of a test call: its path below `test/`, and its body.
-async fn tested(millicast: &Caller, receiver: &Receiver, kind: &str, body: &str) -> Request {
-    let before = receiver.count();
-    let line = format!("POST /platforms/millicast/api/webhooks/test/{kind}");
-    assert_eq!(success(millicast.call(&line, body).await), true);
-    assert_eq!(receiver.count(), before + 1, "{kind}");
-    receiver.requests().pop().unwrap()
-}
-
-#[test]
-fn a_millicast_test_sends_a_sample_of_its_type_to_every_webhook_that_takes_it() {
-    test(async |system| {
-        let organization = system.organization().await;
-        let millicast = Platform::Millicast.by(&organization.admin).await;
-        let (receiver, refusing) =
-            (Receiver::healthy().await, Receiver::answering([Answer::status(500)]).await);
-        let all = json!({
-            "url": receiver.url("/"), "isFeedHooks": true, "isMediaHooks": true, "isRecordingHooks": true,
-            "isThumbnailHooks": true, "isTranscoderHooks": true, "isViewerConnectionHooks": true,
-        });
-        let made = add(&millicast, &all).await;
-        let feeds = json!({"url": refusing.url("/"), "isFeedHooks": true});
-        add(&millicast, &feeds).await;
-        let disabled = add(&millicast, &feeds).await;
-        let nothing = json!({"url": receiver.url("/nothing"), "isFeedHooks": false});
-        add(&millicast, &nothing).await;
-        let native = organization.admin.get("/v1/webhooks").await.expect(200)["data"].clone();
-        let native = native.as_array().unwrap();
-        let is_it = |of: &Value| native.iter().find(|it| it["number"] == of["id"]).unwrap()["id"].clone();
-        let path = |of: &Value| format!("/v1/webhooks/{}", is_it(of).as_str().unwrap());
-        let _ = organization.admin.patch(&path(&disabled), &json!({"enabled": false})).await.expect(200);
-        organization.in_effect().await;
-
-        let named = r#"{"streamName":"studio","transcoderName":"encoder"}"#;
-        for (kind, category, name, plain) in [
-            ("Feeds", "feeds", "name", "sample_stream"),
-            ("Media", "media", "streamName", "test-record-clip"),
-            ("Recordings", "recordings", "streamName", "testy"),
-            ("Transcoder", "transcoder", "transcoderName", "test_webhooks"),
-            ("ViewerConnection", "viewerConnection", "name", "myAwesomeStream"),
-        ] {
-            let sample = tested(&millicast, &receiver, kind, "").await;
-            assert_eq!(sample.path, "/", "who takes nothing gets none");
-            assert_eq!(
-                (&sample.json()["type"], &sample.json()["data"][name]),
-                (&json!(category), &json!(plain))
-            );
-            assert!(verified(&sample, &made["secret"]));
-            let sample = tested(&millicast, &receiver, kind, named).await;
-            let expected = if kind == "Transcoder" { "encoder" } else { "studio" };
-            assert_eq!(sample.json()["data"][name], expected, "{kind}");
-            if let Some(stream) = sample.json()["data"]["streamId"].as_str() {
-                assert!(stream.ends_with("/studio"), "{kind}: {stream}");
-            }
-        }
-        let picture = tested(&millicast, &receiver, "Thumbnail", named).await;
-        assert_eq!(picture.header("content-type"), Some("image/jpeg"));
-        assert_eq!(picture.header("x-millicast-stream-id"), Some("ZG6NWV/studio"));
-        assert!(picture.body.starts_with(&[0xFF, 0xD8]) && verified(&picture, &made["secret"]));
-        // One of a kind that is taken by nobody else; the disabled one was left out.
-        assert_eq!(refusing.count(), 2, "whatever it answers, it is a success");
-        until("all samples are on record", async || {
-            let attempts = organization.admin.get(&format!("{}/attempts", path(&made))).await.expect(200);
-            (attempts["data"].as_array()?.len() == 11).then_some(())
-        })
-        .await;
-    });
-}
-
 #[test]
 fn a_millicast_list_has_pages_in_both_directions() {
     test(async |system| {
@@ -196,97 +129,6 @@ fn a_millicast_list_has_pages_in_both_directions() {
             assert!(reply.json["data"]["errors"][field][0].is_string(), "{}", reply.text);
             millicast.failed(reply, 400);
         }
-    });
-}
-
-fn event_of(organization: &Organization<'_>, event_type: &str, data: Value) -> Value {
-    let mut event = organization.event(event_type);
-    event["data"] = data;
-    event
-}
-
-/// A picture of the stream with this id.
-fn thumbnail(organization: &Organization<'_>, stream: &str) -> Value {
-    let mut event = organization.event("thumbnail.captured");
-    event.as_object_mut().unwrap().remove("data");
-    let jpeg = BASE64.encode([0xFF, 0xD8, 0xFF, 0xE0, 0x00]);
-    let members = json!({
-        "subject": stream, "feedid": "f", "tokenid": "1", "datacontenttype": "image/jpeg", "data_base64": jpeg,
-    });
-    event.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-    event
-}
-
-#[test]
-fn a_millicast_filter_is_applied_to_a_thumbnails_name_and_never_to_its_account() {
-    test(async |system| {
-        let receiver = Receiver::healthy().await;
-        let organization = system.organization().await;
-        let millicast = Platform::Millicast.by(&organization.admin).await;
-        let fields = json!({"url": receiver.url("/"), "isFeedHooks": false, "isThumbnailHooks": true});
-        let made = add(&millicast, &fields).await;
-        for (regex, taken, left) in [
-            ("(^live|test)", ["acct/live1", "acct/my-test"], ["test/cam", "acct/alive"]),
-            ("(?:^a|^b)+/", ["acct/a/c", "acct/b/"], ["a/c", "b/x"]),
-            ("^[^/]*$", ["acct/one", "a/"], ["acct/one/two", "acct//"]),
-            (r"(\A|-)live", ["acct/live", "acct/my-live"], ["live/cam", "-live/cam"]),
-        ] {
-            let changed = update(&millicast, &made, &json!({"filter": regex}).to_string()).await;
-            assert_eq!(changed["filter"], regex);
-            organization.in_effect().await;
-            for (streams, count) in [(taken, 1), (left, 0)] {
-                for stream in streams {
-                    let taken = taken_by(&organization, &thumbnail(&organization, stream)).await;
-                    assert_eq!(taken.len(), count, "{regex} on {stream}");
-                }
-            }
-        }
-    });
-}
-
-#[test]
-fn millicast_flags_choose_the_types_and_the_filter_the_streams() {
-    test(async |system| {
-        let receiver = Receiver::healthy().await;
-        let organization = system.organization().await;
-        let millicast = Platform::Millicast.by(&organization.admin).await;
-        let nothing = add(&millicast, &json!({"url": receiver.url("/nothing"), "isFeedHooks": false})).await;
-        let made = add(&millicast, &json!({
-            "url": receiver.url("/some"), "isFeedHooks": false, "isRecordingHooks": true, "isTranscoderHooks": true,
-            "isThumbnailHooks": true, "filter": "^live/",
-        })).await;
-        assert_eq!(made["filter"], "^live/");
-        organization.in_effect().await;
-        let amqp = system.amqp().await;
-        let event = |event_type: &str, data: Value| event_of(&organization, event_type, data);
-        let thumbnail = |stream: &str| thumbnail(&organization, stream);
-        for (event, wanted) in [
-            (event("recordings.started", json!({"streamName": "live/one"})), true),
-            (event("recording.started", json!({"streamName": "live/two"})), true),
-            (event("recordings.started", json!({"streamName": "not/live/"})), false),
-            (event("transcoder.ACTIVE", json!({"transcoderName": "live/three"})), true),
-            (event("transcoder.ACTIVE", json!({"transcoderName": "other"})), false),
-            (event("feeds.started", json!({"name": "live/four"})), false),
-            (thumbnail("account/live/five"), true),
-            (thumbnail("live/six"), false),
-        ] {
-            amqp.publish(&event).await;
-            assert_eq!(organization.deliveries(&event).await.len(), usize::from(wanted), "{event}");
-        }
-        let clips = json!({"url": receiver.url("/clips"), "isFeedHooks": false, "isClipHooks": true});
-        assert_eq!(add(&millicast, &clips).await["isClipHooks"], true);
-        organization.in_effect().await;
-        let clip = event("clip.created", json!({"streamName": "other"}));
-        amqp.publish(&clip).await;
-        assert_eq!(organization.deliveries(&clip).await.len(), 1);
-        let changed = update(&millicast, &made, r#"{"filter":"a/b|c\\/d","isMediaHooks":true}"#).await;
-        assert_eq!((&changed["filter"], &changed["isMediaHooks"]), (&json!("a/b|c/d"), &json!(true)));
-        let cleared = update(&millicast, &made, r#"{"filter":null,"isRecordingHooks":null}"#).await;
-        assert_eq!((&cleared["filter"], &cleared["isRecordingHooks"]), (&Value::Null, &json!(true)));
-        let refused = millicast.call(&format!("PUT {}", at(&made)), r#"{"filter":"(unclosed"}"#).await;
-        assert!(refused.json["data"]["errors"]["filter"].is_array(), "{}", refused.text);
-        millicast.failed(refused, 400);
-        assert_eq!(read(&millicast, &nothing).await, nothing);
     });
 }
 
@@ -371,100 +213,6 @@ fn a_native_webhook_keeps_what_millicast_has_no_word_for() {
         assert_eq!(read().await["filter"], "(data.size > 0 OR subject = \"x\")");
         let fewer = success(millicast.call(&format!("PUT {path}"), r#"{"isMediaHooks":false}"#).await);
         assert_eq!((&fewer["isMediaHooks"], &fewer["isRecordingHooks"]), (&json!(false), &json!(true)));
-    });
-}
-
-#[test]
-fn a_millicast_flag_that_is_switched_off_widens_nothing() {
-    test(async |system| {
-        let receiver = Receiver::healthy().await;
-        let organization = system.organization().await;
-        let millicast = Platform::Millicast.by(&organization.admin).await;
-        let native =
-            organization.webhook(receiver.url("/")).types(&["*.deleted"]).with("format", "millicast");
-        let native = native.create().await;
-        let made = json!({"id": native.json["number"]});
-        let changed = update(&millicast, &made, r#"{"isMediaHooks":false}"#).await;
-        assert_eq!((&changed["isMediaHooks"], &changed["isRecordingHooks"]), (&json!(false), &json!(true)));
-        organization.in_effect().await;
-        for (event_type, count) in [
-            ("media.deleted", 0),
-            ("recordings.deleted", 1),
-            ("recording.deleted", 1),
-            ("recordings.started", 0),
-            ("recording.completed", 0),
-            ("feeds.started", 0),
-        ] {
-            let event = event_of(&organization, event_type, json!({"streamName": "s"}));
-            assert_eq!(taken_by(&organization, &event).await.len(), count, "{event_type}");
-        }
-        let none = update(&millicast, &made, r#"{"isRecordingHooks":false}"#).await;
-        assert!(none.as_object().unwrap().values().all(|value| *value != true), "{none}");
-        organization.in_effect().await;
-        let event = event_of(&organization, "recordings.deleted", json!({"streamName": "s"}));
-        assert_eq!(taken_by(&organization, &event).await, [""; 0]);
-    });
-}
-
-#[test]
-fn a_millicast_test_by_name_goes_to_the_webhooks_whose_filter_takes_the_name() {
-    test(async |system| {
-        let organization = system.organization().await;
-        let millicast = Platform::Millicast.by(&organization.admin).await;
-        let receiver = Receiver::healthy().await;
-        for (path, filter) in
-            [("/live", json!("^live")), ("/rest", json!("^(rest|studio)$")), ("/all", Value::Null)]
-        {
-            add(&millicast, &json!({
-                "url": receiver.url(path), "isFeedHooks": true, "isTranscoderHooks": true, "isThumbnailHooks": true,
-                "filter": filter,
-            }))
-            .await;
-        }
-        for (kind, body, expected) in [
-            ("Feeds", "", &["/all", "/live", "/rest"][..]),
-            ("Feeds", r#"{"webhookType":"Feeds","streamName":"studio"}"#, &["/all", "/rest"]),
-            (
-                "Feeds",
-                r#"{"webhookType":null,"streamName":"live-1","transcoderName":"rest"}"#,
-                &["/all", "/live"],
-            ),
-            ("Transcoder", r#"{"webhookType":"transcoder","transcoderName":"rest"}"#, &["/all", "/rest"]),
-            ("Transcoder", r#"{"streamName":"live"}"#, &["/all", "/live", "/rest"]),
-            ("Thumbnail", r#"{"webhookType":"Thumbnail","streamName":"live"}"#, &["/all", "/live"]),
-        ] {
-            let before = receiver.count();
-            let line = format!("POST /platforms/millicast/api/webhooks/test/{kind}");
-            assert_eq!(success(millicast.call(&line, body).await), true);
-            let mut paths: Vec<_> = receiver.requests().drain(before..).map(|request| request.path).collect();
-            paths.sort();
-            assert_eq!(paths, expected, "{kind} {body}");
-        }
-        let before = receiver.count();
-        for body in [
-            r#"{"webhookType":"Media"}"#,
-            r#"{"webhookType":"x","streamName":"live"}"#,
-            r#"{"webhookType":7}"#,
-        ] {
-            let reply = millicast.call("POST /platforms/millicast/api/webhooks/test/Feeds", body).await;
-            assert!(reply.json["data"]["errors"]["webhookType"][0].is_string(), "{body}: {}", reply.text);
-            millicast.failed(reply, 400);
-        }
-        assert_eq!(receiver.count(), before, "nothing was sent");
-    });
-}
-
-#[test]
-fn a_millicast_test_is_of_the_word_for_recordings_that_a_webhook_takes() {
-    test(async |system| {
-        let organization = system.organization().await;
-        let millicast = Platform::Millicast.by(&organization.admin).await;
-        let receiver = Receiver::healthy().await;
-        let webhook = organization.webhook(receiver.url("/")).with("format", "millicast");
-        webhook.types(&["recording.*"]).create().await;
-        let sample = tested(&millicast, &receiver, "Recordings", r#"{"streamName":"studio"}"#).await.json();
-        assert_eq!((&sample["type"], &sample["event"]), (&json!("recording"), &json!("started")));
-        assert_eq!(sample["data"]["streamName"], "studio");
     });
 }
 

@@ -87,7 +87,11 @@ fn each_service_counts_and_times_an_event_and_its_retry() {
                 ("cuewire_sender_attempts_total", &[("state", "delivered"), ("format", "standard")], 1.0),
                 ("cuewire_sender_outcomes_total", &[("outcome", "5xx")], 1.0),
                 ("cuewire_sender_outcomes_total", &[("outcome", "2xx")], 1.0),
-                ("cuewire_sender_request_duration_seconds_count", &[("category", "other"), ("format", "standard")], 2.0),
+                (
+                    "cuewire_sender_request_duration_seconds_count",
+                    &[("category", "other"), ("format", "standard")],
+                    2.0,
+                ),
                 ("cuewire_sender_lateness_seconds_count", &[("lane", "fresh"), ("category", "other")], 1.0),
                 ("cuewire_sender_lateness_seconds_count", &[("lane", "due")], 1.0),
                 ("cuewire_sender_parked_total", &[("cause", "retry")], 1.0),
