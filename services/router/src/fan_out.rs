@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use cuewire::amqp::grants::PUBLISHER_PREFIX;
 use cuewire::amqp::publisher::MAX_UNCONFIRMED;
-use cuewire::amqp::topology::Topology;
+use cuewire::amqp::topology::{Lane, Topology};
 use cuewire::amqp::{Agreed, Message, Publication, Publisher};
 use cuewire::catalogue::category_label;
 use cuewire::db::events::{EventKey, LoggedEvent};
@@ -36,8 +36,10 @@ pub struct FanOut {
     pub database: Database,
     /// Who wants what.
     pub directory: Directory,
-    /// Where deliveries go.
+    /// Where deliveries go, and dead letters.
     pub publisher: Publisher,
+    /// Where the deliveries of the bulk lane go: thousands that wait for their confirms must not stand before the others.
+    pub bulk_publisher: Publisher,
     /// Which publishers may send what, and which deliveries go by the same queue.
     pub topology: Agreed,
     /// What is counted.
@@ -132,6 +134,7 @@ impl FanOut {
             together.into_iter().filter_map(move |webhooks| self.deliveries(event, &webhooks))
         });
         let log = self.finish(self.log(&routed, &matched));
+        let rejected = rejected.into_iter().map(|publication| (Lane::Fresh, publication));
         let (logged, ()) = tokio::join!(log, self.publish_all(deliveries.chain(rejected)));
         drop(claim);
         logged
@@ -252,19 +255,19 @@ impl FanOut {
 
     /// Publishes these. Each is made when its turn comes: an event that ten thousand webhooks want must not be there
     /// ten thousand times.
-    async fn publish_all(&self, publications: impl Iterator<Item = Publication>) {
+    async fn publish_all(&self, publications: impl Iterator<Item = (Lane, Publication)>) {
         let mut under_way = FuturesUnordered::new();
-        for publication in publications {
+        for (lane, publication) in publications {
             if under_way.len() == MAX_UNCONFIRMED {
                 under_way.next().await;
             }
-            under_way.push(self.publish(publication));
+            under_way.push(self.publish(lane, publication));
         }
         while under_way.next().await.is_some() {}
     }
 
-    /// The message that takes an event to these webhooks.
-    fn deliveries(&self, event: &Routed<'_>, webhooks: &[WebhookId]) -> Option<Publication> {
+    /// The message that takes an event to these webhooks, and its lane.
+    fn deliveries(&self, event: &Routed<'_>, webhooks: &[WebhookId]) -> Option<(Lane, Publication)> {
         let lane = self.shares.lane(event.key.organization, webhooks.len(), Instant::now());
         self.metrics.deliveries.with_label_values(&[lane.as_str()]).inc_by(webhooks.len() as u64);
         let first = |webhook: &WebhookId| {
@@ -278,11 +281,12 @@ impl FanOut {
             };
             DeliveryMessage::first(new, Round::FIRST, lane, event.taken_at)
         };
-        Deliveries::publication(&webhooks.iter().map(first).collect::<Vec<_>>())
+        Some((lane, Deliveries::publication(&webhooks.iter().map(first).collect::<Vec<_>>())?))
     }
 
-    async fn publish(&self, publication: Publication) {
-        self.publisher.publish_until_confirmed(&publication).await;
+    async fn publish(&self, lane: Lane, publication: Publication) {
+        let publisher = if lane == Lane::Bulk { &self.bulk_publisher } else { &self.publisher };
+        publisher.publish_until_confirmed(&publication).await;
     }
 
     /// Puts the batch into the event log. An event that the database refuses for good must not hold up the
@@ -308,7 +312,7 @@ impl FanOut {
         for (event, logged) in routed.iter().zip(&batch) {
             if let Err(error) = self.log_together(std::slice::from_ref(logged)).await {
                 let detail = format!("the event was delivered and could not be logged: {error}");
-                self.publish(event.message.buried(Reason::Poison, detail)).await;
+                self.publish(Lane::Fresh, event.message.buried(Reason::Poison, detail)).await;
                 self.count("unlogged", 1);
             }
         }

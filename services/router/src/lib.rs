@@ -55,6 +55,11 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     let publishing = context.shutdown.later();
     let publisher =
         Publisher::start(context.broker.clone(), context.health.component("publisher"), publishing.clone());
+    let bulk_publisher = Publisher::start(
+        context.broker.clone(),
+        context.health.component("bulk-publisher"),
+        publishing.clone(),
+    );
     let mut events: Consumer<EventMessage> = Consumer::start(
         context.broker.clone(),
         move |_| vec![Source { queue: ROUTER_EVENTS.to_owned(), prefetch: config.prefetch, number: 0 }],
@@ -67,6 +72,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
         database: context.database.clone(),
         directory,
         publisher,
+        bulk_publisher,
         topology: context.broker.topology.clone(),
         metrics,
         shares: Shares::new(config.fresh_share_per_second),

@@ -203,9 +203,15 @@ impl<C: Content> Consumer<C> {
         let mut batch = vec![self.next().await?];
         let deadline = tokio::time::Instant::now() + limits.wait;
         while batch.len() < limits.messages {
-            match tokio::time::timeout_at(deadline, self.next()).await {
-                Ok(Some(message)) => batch.push(message),
-                Ok(None) | Err(_) => break,
+            match self.messages.try_recv() {
+                Ok(message) if message.is_lost() => {}
+                Ok(message) => batch.push(message),
+                // A timer has a millisecond's grain: not even one of no time is free.
+                Err(_) if limits.wait.is_zero() => break,
+                Err(_) => match tokio::time::timeout_at(deadline, self.next()).await {
+                    Ok(Some(message)) => batch.push(message),
+                    Ok(None) | Err(_) => break,
+                },
             }
         }
         Some(batch)
