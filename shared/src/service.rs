@@ -2,6 +2,7 @@
 //! and metrics, then run the service until it is told to stop.
 
 use std::future::Future;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -141,7 +142,8 @@ where
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => {}
         ["--help" | "-h" | "help"] => {
-            println!("{usage}\n{CONFIGURATION}");
+            // Who reads no further than the first line closes the pipe.
+            let _ = writeln!(std::io::stdout(), "{usage}\n{CONFIGURATION}");
             return ExitCode::SUCCESS;
         }
         ["ready"] => return ready(service, health_port),
