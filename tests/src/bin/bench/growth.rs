@@ -91,7 +91,7 @@ impl Growth<'_> {
             p50.push(percentile(&latencies, 0.5));
             p99.push(percentile(&latencies, 0.99));
         }
-        let load = format!("{} {axis}", thousands(x));
+        let load = format!("{axis} = {}", thousands(x));
         let place = |what: &str, line| Place { plot: format!("{what}, by {axis}"), axis, x, line };
         let took = |line, values| {
             let name = format!("publish to receipt, {load}: {line}");

@@ -114,11 +114,12 @@ impl Upstream {
     ) {
         let events = organizations.len() * CHANNELS;
         loop {
+            // Events of one number look alike, whichever run they are of.
+            receiver.clear();
             self.publish_all(organizations, events).await;
             receiver.wait(hooks.clone(), events, Duration::from_secs(2)).await;
-            let is_complete = receiver.reconcile(hooks.clone(), events).missing == 0;
-            receiver.clear();
-            if is_complete {
+            if receiver.reconcile(hooks.clone(), events).missing == 0 {
+                receiver.clear();
                 return;
             }
         }

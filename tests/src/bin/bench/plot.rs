@@ -10,8 +10,8 @@ const TITLE: (&str, u32) = ("sans-serif", 16);
 /// Of the lines, one after another.
 const COLOURS: [RGBColor; 4] =
     [RGBColor(31, 119, 180), RGBColor(214, 96, 20), RGBColor(44, 140, 60), RGBColor(120, 70, 170)];
-/// What is left free above the highest point, as a part of its height.
-const HEADROOM: f64 = 0.15;
+/// What is left free above the highest point for the lines' names, as a part of its height.
+const HEADROOM: f64 = 0.35;
 /// Powers of ten that an axis shows at most, from 1 to 10,000,000, and nothing before them.
 const MAX_X_LABELS: usize = 10;
 
@@ -85,7 +85,7 @@ fn draw(points: &[Point<'_>]) -> anyhow::Result<String> {
         chart
             .configure_mesh()
             .disable_x_mesh()
-            .light_line_style(WHITE)
+            .max_light_lines(1)
             .x_labels(MAX_X_LABELS)
             .x_label_formatter(&|position| axis.label(*position))
             .x_desc(first.axis)
