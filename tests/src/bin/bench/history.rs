@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::Type;
 
-use crate::load::CHANNELS;
+use crate::load::{CHANNELS, channel};
 use crate::population::Population;
 use crate::stack::Stack;
 
@@ -30,7 +30,9 @@ const ONE_IS_THE_FIRSTS_OF: usize = 10;
 const WEBHOOKS_IN_USE: usize = 10;
 /// A prime, so that every webhook has some.
 const ONE_IS_DEAD_OF: usize = 101;
-/// A prime too, so that events which follow each other are of different organizations.
+/// What an organization's events are about: so much that a page of one subject reads all that a page may.
+const SUBJECTS: usize = 997;
+/// A prime, so that events which follow each other are of different organizations.
 const STRIDE: usize = 7_919;
 /// Events of one type that follow each other in a day: no divisor of the other numbers.
 const OF_ONE_TYPE: usize = 7;
@@ -39,11 +41,12 @@ const BURST_S: f64 = 60.0;
 const ANSWERED_AFTER: Duration = Duration::milliseconds(12);
 
 const EVENTS: &str =
-    "COPY events (day, organization_id, source, id, type, category, received_at, payload, webhooks)
-    FROM STDIN BINARY";
-const EVENT_COLUMNS: [Type; 9] = [
+    "COPY events (day, organization_id, source, id, type, category, subject, received_at, payload,
+    webhooks) FROM STDIN BINARY";
+const EVENT_COLUMNS: [Type; 10] = [
     Type::DATE,
     Type::UUID,
+    Type::TEXT,
     Type::TEXT,
     Type::TEXT,
     Type::TEXT,
@@ -116,6 +119,7 @@ pub(crate) struct Past {
     pub(crate) id: String,
     pub(crate) organization: OrganizationId,
     pub(crate) webhook: WebhookId,
+    pub(crate) subject: String,
     event_type: &'static str,
     is_dead: bool,
 }
@@ -217,6 +221,7 @@ impl History {
                         &past.id,
                         &past.event_type,
                         &category,
+                        &past.subject,
                         &at,
                         &payload.as_bytes(),
                         &vec![past.webhook.0],
@@ -315,10 +320,10 @@ impl Past {
     }
 
     fn payload(&self, at: OffsetDateTime) -> String {
-        let Self { id, organization, event_type, .. } = self;
+        let Self { id, organization, event_type, subject, .. } = self;
         let at = at.unix_timestamp();
         format!(
-            r#"{{"specversion":"1.0","id":"{id}","source":"{SOURCE}","type":"{event_type}","organization":"{organization}","data":{{"recordingId":"{id}","at":{at},"size":1048576,"status":"active"}}}}"#
+            r#"{{"specversion":"1.0","id":"{id}","source":"{SOURCE}","type":"{event_type}","subject":"{subject}","organization":"{organization}","data":{{"recordingId":"{id}","at":{at},"size":1048576,"status":"active"}}}}"#
         )
     }
 }
@@ -340,6 +345,7 @@ fn past(population: &Population, organizations: usize, number: usize) -> Option<
         id: format!("past-{number:08}"),
         organization: population.organizations[organization].parse().ok()?,
         webhook: population.webhooks[organization * CHANNELS + webhook],
+        subject: channel(of_day / ONE_IS_THE_FIRSTS_OF % SUBJECTS),
         event_type: TYPES[of_day / OF_ONE_TYPE % TYPES.len()],
         is_dead: of_day.is_multiple_of(ONE_IS_DEAD_OF),
     })

@@ -158,7 +158,7 @@ fn asked_for(arguments: impl Iterator<Item = String>) -> anyhow::Result<(Load, V
         } else if let Some(section) = SECTIONS.into_iter().find(|section| *section == argument) {
             named.push(section);
         } else {
-            anyhow::bail!("{argument:?} can not be measured; `deploy/local/bench help` says what can");
+            anyhow::bail!("{argument:?} cannot be measured; `deploy/local/bench help` says what can");
         }
     }
     let is_wanted = |section: &&str| named.is_empty() || named.contains(section);

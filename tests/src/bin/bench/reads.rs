@@ -40,6 +40,7 @@ enum Kind {
     Events,
     EventsOfAnHour,
     EventsOfAType,
+    EventsOfASubject,
     Event,
     Delivery,
     Attempts,
@@ -50,10 +51,11 @@ enum Kind {
     StatisticsOfAWeek,
 }
 
-const KINDS: [(Kind, &str); 11] = [
+const KINDS: [(Kind, &str); 12] = [
     (Kind::Events, "events, page by page"),
     (Kind::EventsOfAnHour, "events of an hour"),
     (Kind::EventsOfAType, "events of one type, from some time back"),
+    (Kind::EventsOfASubject, "events of one subject in a thousand"),
     (Kind::Event, "one event with its deliveries"),
     (Kind::Delivery, "one delivery with its attempts"),
     (Kind::Attempts, "a webhook's attempts, page by page"),
@@ -127,7 +129,7 @@ impl Reader<'_> {
     /// What the request of this number asks for, of an organization.
     fn path(&self, kind: Kind, organization: usize, number: usize) -> anyhow::Result<String> {
         let past = self.event(organization, number)?;
-        let Past { id, webhook, .. } = &past;
+        let Past { id, webhook, subject, .. } = &past;
         // Within all days but the last, which may have only just begun.
         let back = number * MINUTE_STRIDE % ((DAYS - 1) * 24 * 60 - 60);
         let to = self.history.minutes_before_today(back);
@@ -139,6 +141,7 @@ impl Reader<'_> {
             Kind::EventsOfAType => {
                 format!("/v1/events?type={}&to={}", TYPES[number % TYPES.len()], rfc3339(to))
             }
+            Kind::EventsOfASubject => format!("/v1/events?subject={subject}"),
             Kind::Event => format!("/v1/events/{id}"),
             Kind::Delivery => format!("/v1/deliveries/{}", past.delivery()),
             Kind::Attempts => format!("/v1/webhooks/{webhook}/attempts"),
