@@ -41,6 +41,7 @@ pub(crate) async fn measure(
         population.grow_to(stack, *webhooks).await?;
         rows.extend(growth.point(population.everybody(), "webhooks registered", *webhooks).await?);
     }
+    history.clear(stack).await?;
     for events in growing.log {
         history.grow_to(stack, population, *events).await?;
         rows.extend(growth.point(population.the_first(), "events in the log", *events).await?);

@@ -130,6 +130,14 @@ impl History {
         Self { events: 0, organizations: 0, today: today() }
     }
 
+    /// Empties the log, of what was measured before too.
+    pub(crate) async fn clear(&mut self, stack: &Stack) -> anyhow::Result<()> {
+        let database = stack.database().await?;
+        database.batch_execute("TRUNCATE events, attempts, delivery_stats, dead_letters").await?;
+        self.events = 0;
+        Ok(())
+    }
+
     /// Adds what is missing of so many events, an equal part to each day.
     pub(crate) async fn grow_to(
         &mut self,
