@@ -140,9 +140,11 @@ impl Database {
         let newest = after.map_or(Date::MAX, |place| place.day);
         let days = self.partition_days("attempts", newest, Date::MIN).await?;
         let connection = self.connection().await?;
+        // The bound by the place's time is for the index: the place itself, which may be none, is compared row by row.
         let statement = connection
             .prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM attempts WHERE day = $1 AND webhook_id = $2
+                   AND started_at <= coalesce($3::timestamptz, 'infinity')
                    AND ($3::timestamptz IS NULL OR (started_at, delivery_id) < ($3, $4))
                  ORDER BY started_at DESC, delivery_id DESC LIMIT $5"
             ))

@@ -210,11 +210,13 @@ impl Database {
     }
 }
 
-/// The newest `$4` dead letters after a place, of those that the condition is true of.
+/// The newest `$4` dead letters after a place, of those that the condition is true of. The bound by the place's time is
+/// for the index: the place itself, which may be none, is compared row by row.
 fn of(whose: &str) -> String {
     format!(
         "SELECT {COLUMNS} FROM dead_letters
-         WHERE {whose} AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3))
+         WHERE {whose} AND created_at <= coalesce($2::timestamptz, 'infinity')
+           AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3))
          ORDER BY created_at DESC, id DESC LIMIT $4"
     )
 }

@@ -56,10 +56,12 @@ impl Database {
     ) -> Result<Vec<StoredEvent>, DbError> {
         let connection = self.connection().await?;
         let statement = connection
+            // The bound by the place's time is for the index, as in `scan_day`.
             .prepare_cached(
                 "WITH newest AS (
                      SELECT * FROM events
                      WHERE day = $1 AND organization_id = $2
+                       AND received_at <= coalesce($3::timestamptz, 'infinity')
                        AND ($3::timestamptz IS NULL OR (received_at, source, id) < ($3, $4, $5))
                      ORDER BY received_at DESC, source DESC, id DESC LIMIT $6
                  ), measured AS (

@@ -134,14 +134,15 @@ impl Database {
         rows: i64,
     ) -> Result<Scan, DbError> {
         let connection = self.connection().await?;
-        // The last row read always comes along, so that the next read knows where to go on.
+        // The last row read always comes along, so that the next read knows where to go on. The bound by the place's
+        // time is for the index: the place itself, which may be none, is compared row by row.
         let statement = connection
             .prepare_cached(
                 "WITH read AS MATERIALIZED (
                      SELECT received_at, source, id, type, category, subject, cardinality(webhooks) AS webhooks
                      FROM events
                      WHERE day = $1 AND organization_id = $2
-                       AND received_at >= $3 AND received_at < $4
+                       AND received_at >= $3 AND received_at < $4 AND received_at <= coalesce($5::timestamptz, $4)
                        AND ($5::timestamptz IS NULL OR (received_at, source, id) < ($5, $6, $7))
                      ORDER BY received_at DESC, source DESC, id DESC
                      LIMIT $8

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 
-use crate::Row;
+use crate::figures::Row;
 
 /// The kernel's unit of a process's time.
 const TICKS_A_SECOND: f64 = 100.0;
@@ -45,12 +45,9 @@ impl Processes {
     pub(crate) fn peak_memory(&self, under: &str) -> anyhow::Result<Vec<Row>> {
         let of = |name: &&str| {
             let pid = self.0.get(*name).with_context(|| format!("the stack has no {name}"))?;
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let kib: f64 =
-                peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse().ok()).context("VmHWM")?;
             let name = name.to_lowercase().replace('_', "-");
-            Ok(Row::new(format!("memory of the {name}, {under}, at most"), "MiB", vec![kib / 1_024.0]))
+            let peak = memory_mib(*pid, Memory::Most)?;
+            Ok(Row::new(format!("memory of the {name}, {under}, at most"), "MiB", vec![peak]))
         };
         SERVICES.iter().map(of).collect()
     }
@@ -63,6 +60,26 @@ impl Spent {
             |(name, seconds): (&String, &f64)| seconds - before.0.get(name).copied().unwrap_or_default();
         self.0.iter().filter(|(name, _)| is_counted(name)).map(spent).sum()
     }
+}
+
+/// Of a process, as its `status` has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Memory {
+    Now,
+    /// The most that it had since that was forgotten, or ever.
+    Most,
+}
+
+/// How much of a process is resident, in MiB.
+pub(crate) fn memory_mib(pid: u32, memory: Memory) -> anyhow::Result<f64> {
+    let name = match memory {
+        Memory::Now => "VmRSS:",
+        Memory::Most => "VmHWM:",
+    };
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).context(name)?;
+    let kib: f64 = line.trim().strip_suffix(" kB").context(name)?.parse()?;
+    Ok(kib / 1_024.0)
 }
 
 /// A process's own time, with that of its children that have ended.

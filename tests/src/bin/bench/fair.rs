@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::figures::{Row, percentile};
 use crate::load::{PATIENCE, Rate, Upstream};
+use crate::path;
 use crate::receiver::{Manner, Receiver};
 use crate::stack::Stack;
 use crate::waiting::Waiting;
-use crate::{Row, path, percentile};
 
 /// The load of those that are not to notice anything.
 const OTHERS_PER_SECOND: u32 = 20;
@@ -71,12 +72,12 @@ impl Fair<'_> {
         let receiver = Receiver::start([Manner::Quick, Manner::Silent]).await?;
         let healthy = self.stack.organization_with(&[receiver.url(0)]).await?;
         let silent = self.stack.organization_with(&[receiver.url(1)]).await?;
-        self.upstream.warm_up(&healthy, &receiver, 0..1).await;
+        self.upstream.warm_up(healthy.alone(), &receiver, 0..1).await;
         self.stack.processes.forget_peak_memory()?;
         let rate = Rate { per_second: PER_SECOND, lasting };
         let (published, _) = tokio::join!(
-            self.upstream.publish_steadily(&healthy.id, rate),
-            self.upstream.publish_steadily(&silent.id, rate)
+            self.upstream.publish_steadily(healthy.alone(), rate),
+            self.upstream.publish_steadily(silent.alone(), rate)
         );
         receiver.wait(0..1, published.len(), PATIENCE).await;
         let what = format!("a webhook of {PER_SECOND} events a second beside one that never answers");
@@ -103,9 +104,9 @@ impl Fair<'_> {
             ];
             let receiver = Receiver::start(manners.concat()).await?;
             let organization = self.stack.organization_with(&receiver.urls()).await?;
-            self.upstream.warm_up(&organization, &receiver, 0..HEALTHY).await;
+            self.upstream.warm_up(organization.alone(), &receiver, 0..HEALTHY).await;
             let rate = Rate { per_second: OTHERS_PER_SECOND, lasting };
-            let published = self.upstream.publish_steadily(&organization.id, rate).await;
+            let published = self.upstream.publish_steadily(organization.alone(), rate).await;
             receiver.wait(0..HEALTHY, published.len(), PATIENCE).await;
             let latencies = receiver.latencies_ms(0..HEALTHY, &published);
             p99.push(percentile(&latencies, 0.99));
@@ -127,15 +128,15 @@ impl Fair<'_> {
         let receiver = Receiver::start(vec![Manner::Quick; 2]).await?;
         let flooding = self.stack.organization_with(&[receiver.url(0)]).await?;
         let other = self.stack.organization_with(&[receiver.url(1)]).await?;
-        self.upstream.warm_up(&flooding, &receiver, 0..1).await;
-        self.upstream.warm_up(&other, &receiver, 1..2).await;
+        self.upstream.warm_up(flooding.alone(), &receiver, 0..1).await;
+        self.upstream.warm_up(other.alone(), &receiver, 1..2).await;
         let flood = Rate { per_second: 3_000, lasting };
         let trickle = Rate { per_second: OTHERS_PER_SECOND, lasting };
         // By an upstream each, as organizations have.
         let second = Upstream::start(&self.stack.amqp_url);
         let (flooded, trickled) = tokio::join!(
-            self.upstream.publish_steadily(&flooding.id, flood),
-            second.publish_steadily(&other.id, trickle)
+            self.upstream.publish_steadily(flooding.alone(), flood),
+            second.publish_steadily(other.alone(), trickle)
         );
         let ended = Instant::now();
         receiver.wait(0..1, flooded.len(), PATIENCE).await;
@@ -163,7 +164,7 @@ impl Fair<'_> {
         let organization = self.stack.organization("bench").await?;
         organization.webhook(json!({ "url": receiver.url(0), "rate_limit_per_second": LIMIT })).await?;
         let rate = Rate { per_second: LIMIT * 3 / 2, lasting };
-        let published = self.upstream.publish_steadily(&organization.id, rate).await;
+        let published = self.upstream.publish_steadily(organization.alone(), rate).await;
         receiver.wait(0..1, published.len(), PATIENCE).await;
         let requests = receiver.requests(0);
         // The first seconds are the bucket's, and the webhook's own becoming known.
@@ -209,8 +210,8 @@ impl Fair<'_> {
         let receiver = Receiver::start([Manner::Switched(Arc::clone(&down)), Manner::Quick]).await?;
         let hit = self.stack.organization_with(&[receiver.url(0)]).await?;
         let other = self.stack.organization_with(&[receiver.url(1)]).await?;
-        self.upstream.warm_up(&hit, &receiver, 0..1).await;
-        self.upstream.warm_up(&other, &receiver, 1..2).await;
+        self.upstream.warm_up(hit.alone(), &receiver, 0..1).await;
+        self.upstream.warm_up(other.alone(), &receiver, 1..2).await;
         // Well for a sixth of the time, then down for as long as that, then well again.
         let whole = lasting * 8 / 6;
         let second = Upstream::start(&self.stack.amqp_url);
@@ -223,8 +224,8 @@ impl Fair<'_> {
             (from, Instant::now())
         };
         let (sent, trickled, (from, until)) = tokio::join!(
-            self.upstream.publish_steadily(&hit.id, Rate { per_second: 500, lasting: whole }),
-            second.publish_steadily(&other.id, Rate { per_second: OTHERS_PER_SECOND, lasting: whole }),
+            self.upstream.publish_steadily(hit.alone(), Rate { per_second: 500, lasting: whole }),
+            second.publish_steadily(other.alone(), Rate { per_second: OTHERS_PER_SECOND, lasting: whole }),
             switch
         );
         receiver.wait(1..2, trickled.len(), PATIENCE).await;

@@ -7,9 +7,10 @@ use anyhow::Context;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
+use crate::Load;
+use crate::figures::Row;
 use crate::load::{PATIENCE, event};
 use crate::stack::{Organization, Stack};
-use crate::{Load, Row};
 
 /// One organization may publish 5,000 events a second by one api.
 const ORGANIZATIONS: usize = 8;

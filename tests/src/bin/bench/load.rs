@@ -1,4 +1,4 @@
-//! Loads: events of an organization, published to RabbitMQ as fast as confirms allow, or at a steady rate.
+//! Loads: events of one organization or of many, published to RabbitMQ as fast as confirms allow, or at a steady rate.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,15 @@ use prometheus::Registry;
 use uuid::Uuid;
 
 use crate::receiver::Receiver;
-use crate::stack::Organization;
 
 /// A publisher's unconfirmed events.
 const UNCONFIRMED: usize = 500;
 const EVENT_BYTES: usize = 1_024;
+/// What an organization's events are about; a webhook may want one of them.
+pub(crate) const CHANNELS: usize = 100;
+/// From one event to the next: a prime, so that all channels of all organizations have their turn before any has
+/// another, and those that follow each other are of different organizations.
+const STRIDE: usize = 7_919;
 /// Nothing arriving for so long means that nothing will.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The timers' own grain: a rate of more than one event in it is published by several at once.
@@ -49,21 +53,21 @@ impl Upstream {
         self.shutdown.stop();
     }
 
-    /// Publishes the events 0 to `events` as fast as confirms allow.
-    pub(crate) async fn publish_all(&self, organization: &str, events: usize) {
+    /// Publishes the events 0 to `events` to these organizations by turns, as fast as confirms allow.
+    pub(crate) async fn publish_all(&self, organizations: &[String], events: usize) {
         let run = new_run();
         let mut unconfirmed = FuturesUnordered::new();
         for number in 0..events {
             if unconfirmed.len() == UNCONFIRMED {
                 unconfirmed.next().await;
             }
-            unconfirmed.push(self.publish(&run, organization, number));
+            unconfirmed.push(self.publish(&run, organizations, number));
         }
         while unconfirmed.next().await.is_some() {}
     }
 
-    /// Publishes at a steady rate, and answers when each event was published.
-    pub(crate) async fn publish_steadily(&self, organization: &str, rate: Rate) -> Vec<Instant> {
+    /// Publishes to these organizations by turns at a steady rate, and answers when each event was published.
+    pub(crate) async fn publish_steadily(&self, organizations: &[String], rate: Rate) -> Vec<Instant> {
         let run = new_run();
         let events = (rate.lasting.as_secs_f64() * f64::from(rate.per_second)) as usize;
         let every = Duration::from_secs(1) / rate.per_second;
@@ -76,7 +80,7 @@ impl Upstream {
                 _ = ticks.tick() => {
                     let due = (started.elapsed().as_secs_f64() / every.as_secs_f64()) as usize + 1;
                     while published.len() < due.min(events) {
-                        unconfirmed.push(self.publish(&run, organization, published.len()));
+                        unconfirmed.push(self.publish(&run, organizations, published.len()));
                         published.push(Instant::now());
                     }
                 }
@@ -87,7 +91,8 @@ impl Upstream {
         published
     }
 
-    async fn publish(&self, run: &str, organization: &str, number: usize) {
+    async fn publish(&self, run: &str, organizations: &[String], number: usize) {
+        let organization = &organizations[turn(number, organizations.len()).0];
         let publication = Publication {
             exchange: EVENTS.to_owned(),
             routing_key: "feeds.started".to_owned(),
@@ -100,19 +105,21 @@ impl Upstream {
         self.publisher.publish_until_confirmed(&publication).await;
     }
 
-    /// Until the organization's webhooks, the receiver's hooks, are known everywhere, and connections are open.
+    /// Until the organizations' webhooks, the receiver's hooks, are known everywhere, and connections are open.
     pub(crate) async fn warm_up(
         &self,
-        organization: &Organization,
+        organizations: &[String],
         receiver: &Receiver,
         hooks: std::ops::Range<usize>,
     ) {
+        let events = organizations.len() * CHANNELS;
         loop {
-            self.publish_all(&organization.id, 100).await;
-            receiver.wait(hooks.clone(), 100, Duration::from_secs(2)).await;
-            let is_complete = receiver.reconcile(hooks.clone(), 100).missing == 0;
+            // Events of one number look alike, whichever run they are of.
             receiver.clear();
-            if is_complete {
+            self.publish_all(organizations, events).await;
+            receiver.wait(hooks.clone(), events, Duration::from_secs(2)).await;
+            if receiver.reconcile(hooks.clone(), events).missing == 0 {
+                receiver.clear();
                 return;
             }
         }
@@ -123,11 +130,50 @@ fn new_run() -> String {
     Uuid::new_v4().simple().to_string()
 }
 
+/// Whose turn it is, and what the event is about: the organization among so many, and its channel.
+fn turn(number: usize, organizations: usize) -> (usize, usize) {
+    let place = number * STRIDE % (organizations * CHANNELS);
+    (place / CHANNELS, place % CHANNELS)
+}
+
+/// An event's subject.
+pub(crate) fn channel(number: usize) -> String {
+    format!("channel-{number}")
+}
+
 /// An event of 1 KiB.
 pub(crate) fn event(run: &str, organization: &str, number: usize) -> String {
+    // The same whoever else has turns.
+    let subject = channel(turn(number, 1).1);
     let head = format!(
-        r#"{{"id":"bench-{run}-{number}","specversion":"1.0","source":"/bench","type":"feeds.started","time":"2026-01-31T09:30:00Z","organization":"{organization}","data":{{"feedId":"369e4a86-f937-4254-bd9f-99dc484d2bd6","padding":""#
+        r#"{{"id":"bench-{run}-{number}","specversion":"1.0","source":"/bench","type":"feeds.started","subject":"{subject}","time":"2026-01-31T09:30:00Z","organization":"{organization}","data":{{"feedId":"369e4a86-f937-4254-bd9f-99dc484d2bd6","padding":""#
     );
     let padding = "x".repeat(EVENT_BYTES.saturating_sub(head.len() + 3));
     format!("{head}{padding}\"}}}}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_channel_of_every_organization_has_one_turn_before_any_has_another() {
+        for organizations in [1, 10, 1_000] {
+            let turns: BTreeSet<_> =
+                (0..organizations * CHANNELS).map(|number| turn(number, organizations)).collect();
+            assert_eq!(turns.len(), organizations * CHANNELS);
+        }
+    }
+
+    #[test]
+    fn an_event_is_about_the_channel_whose_turn_it_is_and_has_a_kibibyte() {
+        for number in [0, 7, 123_456] {
+            let event = event("run", "organization", number);
+            let (_, about) = turn(number, 1_000);
+            assert!(event.contains(&format!(r#""subject":"channel-{about}""#)), "{event}");
+            assert_eq!(event.len(), EVENT_BYTES);
+        }
+    }
 }

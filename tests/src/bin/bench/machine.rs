@@ -14,9 +14,10 @@ use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use prometheus::Registry;
 
+use crate::figures::Row;
 use crate::receiver::{Manner, Receiver};
 use crate::stack::Stack;
-use crate::{Load, Row, load};
+use crate::{Load, load};
 
 const QUEUES: [&str; 2] = ["bench.first", "bench.second"];
 /// As many as a sender has, and a publisher.

@@ -1,24 +1,38 @@
-//! The benchmarks: what the path carries, how fast one event goes through it, and what the router's index costs;
-//! beside them what the machine can do without Cuewire, in the same run.
+//! The benchmarks: what the path carries, how fast one event goes through it, what that costs and how the cost grows, how
+//! fast the API reads; beside them what the machine can do without Cuewire, in the same run.
 //!
-//! Works on a running stack, told by the file that `CUEWIRE_ENV_FILE` names. Every event is reconciled by its id:
-//! what is missing or came twice is part of each figure. `bench quick` is the short form, which asserts only
-//! that nothing is missing.
+//! Works on a running stack, told by the file that `CUEWIRE_ENV_FILE` names, and writes its report beside that file.
+//! Every event is reconciled by its id: what is missing or came twice is part of each figure. What it can be told is
+//! in `deploy/local/bench help`.
 
 mod cost;
 mod fair;
+mod figures;
+mod growth;
+mod history;
+mod host;
 mod ingest;
 mod load;
 mod machine;
 mod matching;
+mod memory;
 mod path;
+mod plot;
+mod population;
+mod reads;
 mod receiver;
+mod report;
 mod stack;
 mod waiting;
 
 use std::time::Duration;
 
 use fair::Lasting;
+use growth::Growing;
+use history::History;
+use population::Population;
+use reads::Reading;
+use report::Report;
 use stack::Stack;
 
 /// How much load, for how long.
@@ -30,10 +44,12 @@ struct Load {
     runs: usize,
     /// How long single events are sent, for the latency.
     latency_for: Duration,
-    /// The largest number of webhooks in the index.
+    /// The largest number of webhooks in the index, and of a router's.
     max_webhooks: usize,
     /// How long the scenarios of fairness last.
     fair: Lasting,
+    growing: Growing,
+    reading: Reading,
 }
 
 const FULL: Load = Load {
@@ -50,6 +66,29 @@ const FULL: Load = Load {
         waiting_deliveries: 100_000,
         outage: Some(Duration::from_secs(60)),
     },
+    growing: Growing {
+        webhooks: &[100, 10_000, 100_000],
+        log: &[0, 100_000, 1_000_000, 10_000_000],
+        waiting: &[0, 10_000, 100_000, 1_000_000],
+        events: 20_000,
+        runs: 3,
+        latency_for: Duration::from_secs(10),
+    },
+    reading: Reading { log: 10_000_000, webhooks: 100_000, runs: 3, requests: 400 },
+};
+/// What grows, grows to a hundredth of it.
+const HUNDREDTH: Load = Load {
+    max_webhooks: 10_000,
+    growing: Growing {
+        webhooks: &[100, 1_000],
+        log: &[0, 1_000, 10_000, 100_000],
+        waiting: &[0, 100, 1_000, 10_000],
+        events: 5_000,
+        latency_for: Duration::from_secs(4),
+        ..FULL.growing
+    },
+    reading: Reading { log: 100_000, webhooks: 1_000, ..FULL.reading },
+    ..FULL
 };
 const QUICK: Load = Load {
     events: 1_000,
@@ -65,71 +104,84 @@ const QUICK: Load = Load {
         waiting_deliveries: 2_000,
         outage: None,
     },
+    growing: Growing {
+        webhooks: &[100],
+        log: &[1_000],
+        waiting: &[100],
+        events: 500,
+        runs: 1,
+        latency_for: Duration::from_secs(1),
+    },
+    reading: Reading { log: 1_000, webhooks: 100, runs: 1, requests: 20 },
 };
 
 /// What can be measured alone: `make bench` with its name does so.
-const SECTIONS: [&str; 4] = ["path", "ingest", "fair", "matching"];
+const SECTIONS: [&str; 7] = ["path", "ingest", "fair", "matching", "growth", "reads", "memory"];
+const SIZES: [(&str, Load); 2] = [("quick", QUICK), ("hundredth", HUNDREDTH)];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let load = if arguments.iter().any(|argument| argument == "quick") { QUICK } else { FULL };
-    let named = |section: &str| arguments.iter().any(|argument| argument == section);
-    let all = !SECTIONS.iter().any(|section| named(section));
+    let (load, sections) = asked_for(std::env::args().skip(1))?;
     let stack = Stack::from_environment()?;
-    let mut rows = Vec::new();
-    if all || named("path") {
-        rows.extend(machine::measure(&stack, load).await?);
-        rows.extend(path::measure(&stack, load, &rows[1].clone()).await?);
+    let mut report = Report::of(&stack, report::directory_beside(&stack.env_file)).await?;
+    let mut population = Population::new(&stack).await?;
+    let mut history = History::new();
+    for section in sections {
+        let rows = match section {
+            "path" => {
+                let mut rows = machine::measure(&stack, load).await?;
+                rows.extend(path::measure(&stack, load, &rows[1]).await?);
+                rows
+            }
+            "ingest" => ingest::measure(&stack, load).await?,
+            "fair" => fair::measure(&stack, load.fair).await?,
+            "matching" => matching::measure(load.max_webhooks),
+            "growth" => growth::measure(&stack, load.growing, &mut population, &mut history).await?,
+            "reads" => reads::measure(&stack, load.reading, &mut population, &mut history).await?,
+            _ => memory::measure(&stack, &mut population, load.max_webhooks).await?,
+        };
+        report.add(rows)?;
     }
-    if all || named("ingest") {
-        rows.extend(ingest::measure(&stack, load).await?);
-    }
-    if all || named("fair") {
-        rows.extend(fair::measure(&stack, load.fair).await?);
-    }
-    if all || named("matching") {
-        rows.extend(matching::measure(load.max_webhooks));
-    }
-    println!("\n| measured | median | all runs |\n|---|---|---|");
-    for Row { name, unit, values, note } in &rows {
-        let all: Vec<String> = values.iter().map(|value| format!("{value:.3}")).collect();
-        println!("| {name} | {:.3} {unit}{note} | {} |", median(values), all.join(" "));
-    }
+    println!("\n{}", report.table());
+    println!("The report: {} and {}", report.html_file().display(), report.markdown_file().display());
     Ok(())
 }
 
-/// One figure, as often as it was measured.
-#[derive(Debug, Clone)]
-struct Row {
-    name: String,
-    unit: &'static str,
-    values: Vec<f64>,
-    note: String,
+/// How much is measured, and which sections, in their order; all unless some are named.
+fn asked_for(arguments: impl Iterator<Item = String>) -> anyhow::Result<(Load, Vec<&'static str>)> {
+    let (mut load, mut named) = (FULL, Vec::new());
+    for argument in arguments {
+        if let Some((_, size)) = SIZES.into_iter().find(|(name, _)| *name == argument) {
+            load = size;
+        } else if let Some(section) = SECTIONS.into_iter().find(|section| *section == argument) {
+            named.push(section);
+        } else {
+            anyhow::bail!("{argument:?} cannot be measured; `deploy/local/bench help` says what can");
+        }
+    }
+    let is_wanted = |section: &&str| named.is_empty() || named.contains(section);
+    Ok((load, SECTIONS.into_iter().filter(is_wanted).collect()))
 }
 
-impl Row {
-    fn new(name: impl Into<String>, unit: &'static str, values: Vec<f64>) -> Self {
-        let row = Self { name: name.into(), unit, values, note: String::new() };
-        eprintln!("{}: {:.3} {unit}", row.name, median(&row.values));
-        row
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(arguments: &[&str]) -> anyhow::Result<(Load, Vec<&'static str>)> {
+        asked_for(arguments.iter().map(|argument| (*argument).to_owned()))
     }
 
-    fn note(mut self, note: impl Into<String>) -> Self {
-        self.note = note.into();
-        self
+    #[test]
+    fn everything_is_measured_unless_sections_are_named_and_in_one_order() {
+        assert_eq!(asked(&[]).unwrap().1, SECTIONS);
+        let (load, sections) = asked(&["reads", "quick", "path"]).unwrap();
+        assert_eq!((load.events, sections), (QUICK.events, vec!["path", "reads"]));
     }
-}
 
-fn median(values: &[f64]) -> f64 {
-    percentile(values, 0.5)
-}
-
-fn percentile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
-    sorted.get(at).copied().unwrap_or(f64::NAN)
+    #[test]
+    fn what_cannot_be_measured_is_refused() {
+        assert!(asked(&["path", "quik"]).unwrap_err().to_string().contains("\"quik\""));
+    }
 }

@@ -9,7 +9,7 @@ use cuewire::ids::{OrganizationId, WebhookId};
 use cuewire::webhook::{Pattern, Subscription};
 use cuewire_router::matching::Index;
 
-use crate::Row;
+use crate::figures::{Place, Row};
 
 const ORGANIZATIONS: usize = 10_000;
 const CATEGORIES: [&str; 10] =
@@ -47,13 +47,15 @@ fn measure_with(webhooks: usize) -> [Row; 2] {
     }
     let micros = started.elapsed().as_secs_f64() * 1e6 / EVENTS as f64;
     let per_event = matched as f64 / EVENTS as f64;
+    let place = |plot: &str| Place { plot: plot.to_owned(), axis: "webhooks", x: webhooks, line: "matching" };
     [
         Row::new(
             format!("matching, {webhooks} webhooks in {organizations} organizations"),
             "µs/event",
             vec![micros],
         )
-        .note(format!(", {per_event:.1} matches an event")),
+        .note(format!(", {per_event:.1} matches an event"))
+        .at(place("time of an event in the router's index, by webhooks")),
         Row::new(format!("memory of the index, {webhooks} webhooks"), "bytes/webhook", vec![bytes]),
     ]
 }

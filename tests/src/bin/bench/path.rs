@@ -2,22 +2,23 @@
 
 use std::time::{Duration, Instant};
 
+use crate::Load;
 use crate::cost::SERVICES;
+use crate::figures::{Row, median, percentile};
 use crate::load::{PATIENCE, Rate, Upstream};
 use crate::receiver::{Manner, Receiver, Reconciled};
 use crate::stack::Stack;
-use crate::{Load, Row, median, percentile};
 
 const FAN_OUT: usize = 10;
 const ONE_AT_A_TIME: u32 = 50;
 
 pub(crate) async fn measure(stack: &Stack, load: Load, two_hops: &Row) -> anyhow::Result<Vec<Row>> {
     let upstream = Upstream::start(&stack.amqp_url);
-    let single = throughput(stack, &upstream, load.events, load.runs, 1).await?;
+    let single = to_webhooks(stack, &upstream, load.events, load.runs, 1).await?;
     let share = 100.0 * median(&single.rates) / median(&two_hops.values);
     let mut rows =
-        single.rows("1 webhook, 1 KiB events", &format!(", {share:.0}% of two queues without work"));
-    let fan_out = throughput(stack, &upstream, load.events / 5, load.runs, FAN_OUT).await?;
+        single.rows("1 webhook, 1 KiB events", &format!(", {share:.0}% of two queues without work")).to_vec();
+    let fan_out = to_webhooks(stack, &upstream, load.events / 5, load.runs, FAN_OUT).await?;
     rows.extend(fan_out.rows(&format!("fan-out to {FAN_OUT} webhooks"), ""));
     rows.extend(stack.processes.peak_memory("at full load")?);
     let latencies = latencies_ms(stack, &upstream, load.latency_for).await?;
@@ -27,6 +28,15 @@ pub(crate) async fn measure(stack: &Stack, load: Load, two_hops: &Row) -> anyhow
     }
     upstream.stop();
     Ok(rows)
+}
+
+/// Who gets the events: by turns these organizations, whose webhooks are the receiver's first hooks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Audience<'a> {
+    pub(crate) organizations: &'a [String],
+    pub(crate) receiver: &'a Receiver,
+    /// How many hooks get each event.
+    pub(crate) hooks: usize,
 }
 
 /// What a load came to, run by run.
@@ -42,9 +52,10 @@ pub(crate) struct Throughput {
 }
 
 impl Throughput {
-    fn rows(self, load: &str, note: &str) -> Vec<Row> {
+    /// The rate, and the cost of the services, of the broker and of the database.
+    pub(crate) fn rows(self, load: &str, note: &str) -> [Row; 4] {
         let cpu = |of: &str, values| Row::new(format!("CPU for 1,000 deliveries, {load}: {of}"), "s", values);
-        vec![
+        [
             Row::new(format!("deliveries, {load}"), "deliveries/s", self.rates)
                 .note(format!("{note}{}", self.reconciled.note())),
             cpu("the four services", self.services_s),
@@ -54,8 +65,7 @@ impl Throughput {
     }
 }
 
-/// Publishes as fast as confirms allow to an organization of so many webhooks, and reconciles what arrives.
-pub(crate) async fn throughput(
+async fn to_webhooks(
     stack: &Stack,
     upstream: &Upstream,
     events: usize,
@@ -64,16 +74,31 @@ pub(crate) async fn throughput(
 ) -> anyhow::Result<Throughput> {
     let receiver = Receiver::start(vec![Manner::Quick; webhooks]).await?;
     let organization = stack.organization_with(&receiver.urls()).await?;
-    upstream.warm_up(&organization, &receiver, 0..webhooks).await;
+    upstream.warm_up(organization.alone(), &receiver, 0..webhooks).await;
+    let audience = Audience { organizations: organization.alone(), receiver: &receiver, hooks: webhooks };
+    let throughput = throughput(stack, upstream, audience, events, runs).await?;
+    organization.delete().await?;
+    Ok(throughput)
+}
+
+/// Publishes as fast as confirms allow, and reconciles what arrives.
+pub(crate) async fn throughput(
+    stack: &Stack,
+    upstream: &Upstream,
+    audience: Audience<'_>,
+    events: usize,
+    runs: usize,
+) -> anyhow::Result<Throughput> {
+    let Audience { organizations, receiver, hooks } = audience;
     let mut throughput = Throughput::default();
     for _ in 0..runs {
         receiver.clear();
         let before = stack.processes.spent()?;
         let started = Instant::now();
-        upstream.publish_all(&organization.id, events).await;
-        receiver.wait(0..webhooks, events, PATIENCE).await;
-        let elapsed = receiver.last(0..webhooks).map_or(Duration::MAX, |last| last - started);
-        let deliveries = (events * webhooks) as f64;
+        upstream.publish_all(organizations, events).await;
+        receiver.wait(0..hooks, events, PATIENCE).await;
+        let elapsed = receiver.last(0..hooks).map_or(Duration::MAX, |last| last - started);
+        let deliveries = (events * hooks) as f64;
         throughput.rates.push(deliveries / elapsed.as_secs_f64());
         let after = stack.processes.spent()?;
         let cost =
@@ -81,14 +106,13 @@ pub(crate) async fn throughput(
         throughput.services_s.push(cost(&|name| SERVICES.contains(&name)));
         throughput.broker_s.push(cost(&|name| name == "RABBITMQ"));
         throughput.database_s.push(cost(&|name| name == "POSTGRES"));
-        throughput.reconciled += receiver.reconcile(0..webhooks, events);
+        throughput.reconciled += receiver.reconcile(0..hooks, events);
     }
     anyhow::ensure!(
         throughput.reconciled.missing == 0,
         "deliveries are missing: {:?}",
         throughput.reconciled
     );
-    organization.delete().await?;
     Ok(throughput)
 }
 
@@ -100,12 +124,25 @@ pub(crate) async fn latencies_ms(
 ) -> anyhow::Result<Vec<f64>> {
     let receiver = Receiver::start([Manner::Quick]).await?;
     let organization = stack.organization_with(&receiver.urls()).await?;
-    upstream.warm_up(&organization, &receiver, 0..1).await;
-    let rate = Rate { per_second: ONE_AT_A_TIME, lasting };
-    let published = upstream.publish_steadily(&organization.id, rate).await;
-    receiver.wait(0..1, published.len(), PATIENCE).await;
-    let latencies = receiver.latencies_ms(0..1, &published);
-    anyhow::ensure!(latencies.len() == published.len(), "events are missing");
+    upstream.warm_up(organization.alone(), &receiver, 0..1).await;
+    let audience = Audience { organizations: organization.alone(), receiver: &receiver, hooks: 1 };
+    let latencies = latencies_to(upstream, audience, lasting).await?;
     organization.delete().await?;
+    Ok(latencies)
+}
+
+/// How long single events take to these, with nothing else to do, in milliseconds.
+pub(crate) async fn latencies_to(
+    upstream: &Upstream,
+    audience: Audience<'_>,
+    lasting: Duration,
+) -> anyhow::Result<Vec<f64>> {
+    let Audience { organizations, receiver, hooks } = audience;
+    receiver.clear();
+    let rate = Rate { per_second: ONE_AT_A_TIME, lasting };
+    let published = upstream.publish_steadily(organizations, rate).await;
+    receiver.wait(0..hooks, published.len(), PATIENCE).await;
+    let latencies = receiver.latencies_ms(0..hooks, &published);
+    anyhow::ensure!(latencies.len() == published.len() * hooks, "events are missing");
     Ok(latencies)
 }

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use cuewire::amqp::Broker;
 use cuewire::amqp::topology::{Topology, retry_exchange};
 use cuewire::retry::TIERS;
+use cuewire::vault::Vault;
 use lapin::options::QueuePurgeOptions;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -17,6 +18,9 @@ use crate::cost::Processes;
 
 /// Senders count each other every ten seconds.
 const PEERS_ARE_COUNTED: Duration = Duration::from_secs(12);
+/// A router that reads a million webhooks is ready in some seconds.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+const WEBHOOKS_OF_ROUTER: &str = "cuewire_router_webhooks ";
 
 /// Where the stack is.
 #[derive(Debug, Clone)]
@@ -24,7 +28,8 @@ pub(crate) struct Stack {
     pub(crate) amqp_url: String,
     pub(crate) database_url: String,
     pub(crate) processes: Processes,
-    env_file: PathBuf,
+    pub(crate) env_file: PathBuf,
+    router_health_url: String,
     api_url: String,
     operator_key: String,
     http: reqwest::Client,
@@ -55,6 +60,7 @@ impl Stack {
                     })
                     .collect(),
             ),
+            router_health_url: get("ROUTER_HEALTH_URL")?,
             api_url: get("API_URL")?,
             operator_key: get("OPERATOR_KEY")?,
             http: reqwest::Client::new(),
@@ -67,10 +73,15 @@ impl Stack {
         let organization =
             self.post("/v1/organizations", &self.operator_key, json!({ "name": name })).await?;
         let id = organization["id"].as_str().context("an organization has an id")?.to_owned();
-        let path = format!("/v1/organizations/{id}/api-keys");
-        let key = self.post(&path, &self.operator_key, json!({ "name": "bench", "role": "admin" })).await?;
-        let key = key["key"].as_str().context("a key is shown once")?.to_owned();
+        let key = self.key_of(&id).await?;
         Ok(Organization { stack: self.clone(), id, key })
+    }
+
+    /// A new admin's key of an organization.
+    pub(crate) async fn key_of(&self, organization: &str) -> anyhow::Result<String> {
+        let path = format!("/v1/organizations/{organization}/api-keys");
+        let key = self.post(&path, &self.operator_key, json!({ "name": "bench", "role": "admin" })).await?;
+        Ok(key["key"].as_str().context("a key is shown once")?.to_owned())
     }
 
     /// A new organization with a webhook for each of these URLs, which takes everything.
@@ -95,25 +106,65 @@ impl Stack {
         Ok(())
     }
 
-    /// One more sender, of the build that this program is of.
+    /// One more sender, when each has counted the other.
+    pub(crate) async fn start_sender(&self) -> anyhow::Result<Second> {
+        let sender = self.start("sender").await?;
+        tokio::time::sleep(PEERS_ARE_COUNTED).await;
+        Ok(sender)
+    }
+
+    /// One more of a service, of the build that this program is of, when it is ready.
     #[allow(clippy::disallowed_methods, reason = "a program of its own, without the services' configuration")]
-    pub(crate) async fn start_sender(&self) -> anyhow::Result<SecondSender> {
-        let program = std::env::current_exe()?.with_file_name("sender");
-        let keys = std::fs::read_to_string(self.env_file.with_file_name("keys"))?;
-        let secrets_key = keys.lines().find_map(|line| line.strip_prefix("SECRETS_KEY="));
-        let process = Command::new(&program)
+    pub(crate) async fn start(&self, service: &str) -> anyhow::Result<Second> {
+        let program = std::env::current_exe()?.with_file_name(service);
+        // It is free until the service takes it, a moment later.
+        let health = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let mut process = Command::new(&program)
             .env("AMQP_URL", &self.amqp_url)
             .env("DATABASE_URL", &self.database_url)
-            .env("CUEWIRE_SECRETS_KEY", secrets_key.context("the stack's file of keys has no SECRETS_KEY")?)
+            .env("CUEWIRE_SECRETS_KEY", self.secrets_key()?)
             .env("CUEWIRE_ALLOWED_NETWORKS", "127.0.0.0/8")
-            .env("CUEWIRE_HEALTH_LISTEN", "127.0.0.1:0")
+            .env("CUEWIRE_HEALTH_LISTEN", health.to_string())
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("{} does not start", program.display()))?;
-        // Until each has counted the other.
-        tokio::time::sleep(PEERS_ARE_COUNTED).await;
-        Ok(SecondSender(process))
+        let health_url = format!("http://{health}");
+        let deadline = Instant::now() + READY_WITHIN;
+        while !self.is_ready(&health_url).await {
+            anyhow::ensure!(process.try_wait()?.is_none(), "the second {service} has ended");
+            anyhow::ensure!(Instant::now() < deadline, "the second {service} is not ready in time");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(Second { process, health_url })
+    }
+
+    async fn is_ready(&self, health_url: &str) -> bool {
+        let answer = self.http.get(format!("{health_url}/readyz")).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// How many webhooks the stack's router knows.
+    pub(crate) async fn webhooks_of_router(&self) -> anyhow::Result<usize> {
+        self.webhooks_of(&self.router_health_url).await
+    }
+
+    /// How many webhooks the router knows whose health is told there.
+    pub(crate) async fn webhooks_of(&self, health_url: &str) -> anyhow::Result<usize> {
+        let metrics = self.http.get(format!("{health_url}/metrics")).send().await?.text().await?;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(WEBHOOKS_OF_ROUTER));
+        Ok(line.context("a router tells how many webhooks it knows")?.parse()?)
+    }
+
+    /// What seals secrets as the stack's services do.
+    pub(crate) fn vault(&self) -> anyhow::Result<Vault> {
+        Vault::from_base64(&self.secrets_key()?).map_err(|error| anyhow::anyhow!("SECRETS_KEY {error}"))
+    }
+
+    fn secrets_key(&self) -> anyhow::Result<String> {
+        let keys = std::fs::read_to_string(self.env_file.with_file_name("keys"))?;
+        let key = keys.lines().find_map(|line| line.strip_prefix("SECRETS_KEY="));
+        Ok(key.context("the stack's file of keys has no SECRETS_KEY")?.to_owned())
     }
 
     /// A connection to the stack's database.
@@ -121,6 +172,15 @@ impl Stack {
         let (client, connection) = tokio_postgres::connect(&self.database_url, tokio_postgres::NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
+    }
+
+    /// What the API answers to somebody who reads, whole.
+    pub(crate) async fn get(&self, path: &str, key: &str) -> anyhow::Result<bytes::Bytes> {
+        let response = self.http.get(format!("{}{path}", self.api_url)).bearer_auth(key).send().await?;
+        let status = response.status();
+        let body = response.bytes().await?;
+        anyhow::ensure!(status.is_success(), "GET {path} answered {status}: {body:?}");
+        Ok(body)
     }
 
     async fn post(&self, path: &str, key: &str, body: Value) -> anyhow::Result<Value> {
@@ -134,15 +194,21 @@ impl Stack {
     }
 }
 
-/// A sender beside the stack's own.
+/// A service beside the stack's own.
 #[derive(Debug)]
-pub(crate) struct SecondSender(Child);
+pub(crate) struct Second {
+    process: Child,
+    pub(crate) health_url: String,
+}
 
-impl SecondSender {
+impl Second {
+    pub(crate) fn pid(&self) -> anyhow::Result<u32> {
+        self.process.id().context("it has ended by itself")
+    }
+
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.0.id().context("it has ended by itself")?;
-        Command::new("kill").arg(pid.to_string()).status().await?;
-        self.0.wait().await?;
+        Command::new("kill").arg(self.pid()?.to_string()).status().await?;
+        self.process.wait().await?;
         Ok(())
     }
 }
@@ -156,6 +222,11 @@ pub(crate) struct Organization {
 }
 
 impl Organization {
+    /// Its id, for events that go to nobody else.
+    pub(crate) fn alone(&self) -> &[String] {
+        std::slice::from_ref(&self.id)
+    }
+
     pub(crate) async fn webhook(&self, webhook: Value) -> anyhow::Result<()> {
         self.stack.post("/v1/webhooks", &self.key, webhook).await?;
         Ok(())
