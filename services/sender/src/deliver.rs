@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use cuewire::amqp::Publisher;
 use cuewire::amqp::consumer::Settlement;
+use cuewire::db::Database;
 use cuewire::db::attempts::RecordedAttempt;
-use cuewire::db::{Database, until_it_answers};
 use cuewire::delivery::{Attempt, Reason, State};
 use cuewire::message::{DeadMessage, DeliveryMessage};
 use cuewire::shutdown::Shutdown;
@@ -135,7 +135,7 @@ impl Sender {
         {
             return Ok(Step::Wait(Box::new(delivery), at, "early"));
         }
-        let target = match self.until_told(origin, self.find_target(&delivery)).await? {
+        let target = match self.until_told(origin, self.find_target(&delivery)).await?? {
             Ok(target) => target,
             Err(step) => return Ok(*step),
         };
@@ -293,18 +293,13 @@ impl Sender {
         }
     }
 
-    async fn find_target(&self, delivery: &DeliveryMessage) -> Result<Arc<Target>, Box<Step>> {
-        match until_it_answers("deliveries", || self.targets.get(delivery.webhook)).await {
-            Ok(Some(target)) => Ok(target),
-            Ok(None) => {
-                let detail = describe(Reason::Deleted).to_owned();
-                Err(Box::new(self.bury(delivery, Reason::Deleted, detail, None)))
-            }
-            Err(error) => {
-                let detail = format!("its webhook cannot be read: {error}");
-                Err(Box::new(self.bury(delivery, Reason::Poison, detail, None)))
-            }
-        }
+    async fn find_target(&self, delivery: &DeliveryMessage) -> Result<Result<Arc<Target>, Box<Step>>, Ended> {
+        let (reason, detail) = match self.targets.get(delivery.webhook).await? {
+            Ok(Some(target)) => return Ok(Ok(target)),
+            Ok(None) => (Reason::Deleted, describe(Reason::Deleted).to_owned()),
+            Err(error) => (Reason::Poison, format!("its webhook cannot be read: {error}")),
+        };
+        Ok(Err(Box::new(self.bury(delivery, reason, detail, None))))
     }
 
     fn bury(

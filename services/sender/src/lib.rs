@@ -51,11 +51,12 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     let metrics = Metrics::new(&context.registry);
     let guard = Arc::new(config.guard);
     let vault = context.common.vault.clone();
-    let targets = Targets::new(context.database.clone(), vault, Arc::clone(&guard), metrics.clone());
-    let changes = context.database.watch_changes(Watched::BreakersToo, context.shutdown.clone());
-    context.shutdown.spawn_vital("watch over webhooks", targets.clone().follow(changes));
     // What is in flight is recorded and published after the signal to stop.
     let finishing = context.shutdown.later();
+    let targets =
+        Targets::start(context.database.clone(), vault, Arc::clone(&guard), metrics.clone(), &finishing);
+    let changes = context.database.watch_changes(Watched::BreakersToo, context.shutdown.clone());
+    context.shutdown.spawn_vital("watch over webhooks", targets.clone().follow(changes));
     let publisher =
         Publisher::start(context.broker.clone(), context.health.component("publisher"), finishing.clone());
     let gate = Gate::new(metrics.clone());

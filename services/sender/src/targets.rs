@@ -1,19 +1,20 @@
 //! The webhooks that this sender has deliveries for, with all that a request needs, prepared once.
 //!
-//! Read from the database when first needed, forgotten when the database announces a change of their
-//! organization.
+//! Read from the database when first needed, many in one statement where many are needed at once; forgotten when the
+//! database announces a change of their organization.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cuewire::db::changes::{Change, Changes};
 use cuewire::db::webhooks::{self, SealedSecret};
-use cuewire::db::{Database, DbError};
+use cuewire::db::{Database, until_it_answers};
 use cuewire::formats::Owner;
 use cuewire::guard::Guard;
 use cuewire::ids::WebhookId;
 use cuewire::retry::Schedule;
+use cuewire::shutdown::Shutdown;
 use cuewire::signature::Secret;
 use cuewire::vault::Vault;
 use cuewire::webhook::Webhook;
@@ -21,6 +22,7 @@ use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use time::OffsetDateTime;
 
+use crate::batch::{Batcher, Ended};
 use crate::metrics::Metrics;
 
 /// How long a webhook may be shown as failing though it has recovered, where one sender saw the one and another
@@ -30,6 +32,8 @@ const ASK_EVERY_S: i64 = 60;
 const NOTE_EVERY_S: i64 = 1;
 /// Beyond this the cache starts anew: at 2 KiB each, 100 MiB.
 const MAX_TARGETS: usize = 50_000;
+/// Webhooks in one statement: beyond this a larger batch gains nothing.
+const MAX_BATCH: usize = 256;
 
 /// A webhook, ready to be sent to.
 #[derive(Debug)]
@@ -128,12 +132,18 @@ fn is_due(last: &AtomicI64, every_s: i64) -> bool {
         && last.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
-/// The cache. Clones share it.
+/// The webhooks by their ids. Clones share the cache.
 #[derive(Debug, Clone)]
 pub struct Targets {
-    database: Database,
-    vault: Vault,
-    guard: Arc<Guard>,
+    cache: Cache,
+    look_up: Arc<Batcher<WebhookId, Found>>,
+}
+
+/// A webhook, or none if it does not exist. The error is a sentence about one that cannot be read.
+pub type Found = Result<Option<Arc<Target>>, String>;
+
+#[derive(Debug, Clone)]
+struct Cache {
     cached: Arc<Mutex<Cached>>,
     metrics: Metrics,
 }
@@ -146,37 +156,36 @@ struct Cached {
 }
 
 impl Targets {
-    /// An empty cache.
+    /// An empty cache, and the task that looks up what is not in it.
     #[must_use]
-    pub fn new(database: Database, vault: Vault, guard: Arc<Guard>, metrics: Metrics) -> Self {
-        Self { database, vault, guard, cached: Arc::default(), metrics }
+    pub fn start(
+        database: Database,
+        vault: Vault,
+        guard: Arc<Guard>,
+        metrics: Metrics,
+        shutdown: &Shutdown,
+    ) -> Self {
+        let cache = Cache { cached: Arc::default(), metrics };
+        let reader = Arc::new(Reader { database, vault, guard, cache: cache.clone() });
+        let look_up = Batcher::start("look-up of webhooks", MAX_BATCH, shutdown, move |webhooks| {
+            let reader = Arc::clone(&reader);
+            async move { reader.look_up(webhooks).await }
+        });
+        Self { cache, look_up: Arc::new(look_up) }
     }
 
-    /// The webhook, or none if it does not exist.
-    pub async fn get(&self, webhook: WebhookId) -> Result<Option<Arc<Target>>, DbError> {
-        let changes = {
-            let cached = self.cached();
-            if let Some(target) = cached.targets.get(&webhook) {
-                return Ok(Some(Arc::clone(target)));
-            }
-            cached.changes
-        };
-        let Some(read) = self.database.target(webhook).await? else { return Ok(None) };
-        let target = Arc::new(Target::new(read, &self.vault, &self.guard));
-        let mut cached = self.cached();
-        if cached.changes == changes {
-            if cached.targets.len() == MAX_TARGETS {
-                cached.targets.clear();
-            }
-            cached.targets.insert(webhook, Arc::clone(&target));
-            self.metrics.targets.set(cached.targets.len() as i64);
+    /// The webhook, however long the database is away.
+    pub async fn get(&self, webhook: WebhookId) -> Result<Found, Ended> {
+        let known = self.cache.locked().targets.get(&webhook).cloned();
+        match known {
+            Some(target) => Ok(Ok(Some(target))),
+            None => self.look_up.submit(webhook).await,
         }
-        Ok(Some(target))
     }
 
     /// Forgets a webhook, which this sender has changed itself.
     pub fn forget(&self, webhook: WebhookId) {
-        let mut cached = self.cached();
+        let mut cached = self.cache.locked();
         cached.changes += 1;
         cached.targets.remove(&webhook);
     }
@@ -184,7 +193,7 @@ impl Targets {
     /// Forgets what changes, until the service stops.
     pub async fn follow(self, mut changes: Changes) {
         while let Some(change) = changes.next().await {
-            let mut cached = self.cached();
+            let mut cached = self.cache.locked();
             cached.changes += 1;
             match change {
                 Change::Everything => cached.targets.clear(),
@@ -195,11 +204,54 @@ impl Targets {
                     cached.targets.remove(&webhook);
                 }
             }
-            self.metrics.targets.set(cached.targets.len() as i64);
+            self.cache.metrics.targets.set(cached.targets.len() as i64);
         }
     }
+}
 
-    fn cached(&self) -> std::sync::MutexGuard<'_, Cached> {
+impl Cache {
+    /// Keeps what was read after so many changes, unless there was another meanwhile.
+    fn keep(&self, targets: impl Iterator<Item = Arc<Target>>, changes: u64) {
+        let mut cached = self.locked();
+        if cached.changes != changes {
+            return;
+        }
+        for target in targets {
+            if cached.targets.len() >= MAX_TARGETS {
+                cached.targets.clear();
+            }
+            cached.targets.insert(target.webhook.id, target);
+        }
+        self.metrics.targets.set(cached.targets.len() as i64);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Cached> {
         self.cached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads webhooks from the database into the cache.
+#[derive(Debug)]
+struct Reader {
+    database: Database,
+    vault: Vault,
+    guard: Arc<Guard>,
+    cache: Cache,
+}
+
+impl Reader {
+    async fn look_up(&self, webhooks: Vec<WebhookId>) -> Vec<Found> {
+        let changes = self.cache.locked().changes;
+        let read = match until_it_answers("deliveries", || self.database.targets(&webhooks)).await {
+            Ok(read) => read,
+            Err(error) => return webhooks.iter().map(|_| Err(error.to_string())).collect(),
+        };
+        let ready = |read| Arc::new(Target::new(read, &self.vault, &self.guard));
+        let found: HashMap<WebhookId, Result<Arc<Target>, String>> = read
+            .into_iter()
+            .map(|(webhook, read)| (webhook, read.map(ready).map_err(|error| error.to_string())))
+            .collect();
+        self.cache.keep(found.values().flatten().cloned(), changes);
+        webhooks.iter().map(|webhook| found.get(webhook).cloned().transpose()).collect()
     }
 }

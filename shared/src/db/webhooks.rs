@@ -3,10 +3,12 @@
 mod health;
 mod manage;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use super::{Database, DbError};
 use crate::formats::{Format, Owner};
@@ -77,36 +79,46 @@ pub struct SealedSecret {
 impl Database {
     /// A webhook with its secrets, or none if it does not exist.
     pub async fn target(&self, webhook: WebhookId) -> Result<Option<Target>, DbError> {
+        self.targets(&[webhook]).await?.remove(&webhook).transpose()
+    }
+
+    /// Those of these webhooks that exist, with their secrets; the inner error is of one that cannot be read.
+    pub async fn targets(
+        &self,
+        webhooks: &[WebhookId],
+    ) -> Result<HashMap<WebhookId, Result<Target, DbError>>, DbError> {
+        let webhooks: Vec<Uuid> = webhooks.iter().map(|webhook| webhook.0).collect();
         let connection = self.connection().await?;
         let statement = connection
             .prepare_cached(&format!(
                 "SELECT webhook.*, organizations.name AS owner_name,
                      organizations.external_id AS owner_external_id
-                 FROM ({WEBHOOK} WHERE webhooks.id = $1) AS webhook
+                 FROM ({WEBHOOK} WHERE webhooks.id = ANY ($1)) AS webhook
                      JOIN organizations ON organizations.id = webhook.organization_id"
             ))
             .await?;
-        let Some(row) = connection.query_opt(&statement, &[&webhook.0]).await? else { return Ok(None) };
-        let webhook = read_webhook(&row)?;
-        let owner = Owner {
-            id: webhook.organization,
-            name: row.get("owner_name"),
-            external_id: row.get("owner_external_id"),
-        };
+        let rows = connection.query(&statement, &[&webhooks]).await?;
         let statement = connection
             .prepare_cached(
-                "SELECT sealed, created_at, expires_at FROM secrets
-                 WHERE webhook_id = $1 AND (expires_at IS NULL OR expires_at > now())
+                "SELECT webhook_id, sealed, created_at, expires_at FROM secrets
+                 WHERE webhook_id = ANY ($1) AND (expires_at IS NULL OR expires_at > now())
                  ORDER BY created_at DESC, id DESC",
             )
             .await?;
-        let rows = connection.query(&statement, &[&webhook.id.0]).await?;
-        let secret = |row: &Row| SealedSecret {
-            sealed: row.get("sealed"),
-            created_at: row.get("created_at"),
-            expires_at: row.get("expires_at"),
+        let mut secrets: HashMap<WebhookId, Vec<SealedSecret>> = HashMap::new();
+        for row in connection.query(&statement, &[&webhooks]).await? {
+            secrets.entry(WebhookId(row.get("webhook_id"))).or_default().push(SealedSecret {
+                sealed: row.get("sealed"),
+                created_at: row.get("created_at"),
+                expires_at: row.get("expires_at"),
+            });
+        }
+        let target = |row: &Row| {
+            let id = WebhookId(row.get("id"));
+            let secrets = secrets.remove(&id).unwrap_or_default();
+            (id, read_webhook(row).map(|webhook| Target { owner: read_owner(row), webhook, secrets }))
         };
-        Ok(Some(Target { webhook, owner, secrets: rows.iter().map(secret).collect() }))
+        Ok(rows.iter().map(target).collect())
     }
 
     /// The subscriptions of all enabled webhooks, page by page: those after `after`.
@@ -169,6 +181,14 @@ fn read_filter(row: &Row) -> Result<Option<crate::filter::Filter>, DbError> {
         .map(crate::filter::Filter::parse)
         .transpose()
         .map_err(|error| DbError::Unreadable(format!("a filter: {error}")))
+}
+
+fn read_owner(row: &Row) -> Owner {
+    Owner {
+        id: OrganizationId(row.get("organization_id")),
+        name: row.get("owner_name"),
+        external_id: row.get("owner_external_id"),
+    }
 }
 
 fn read_webhook(row: &Row) -> Result<Webhook, DbError> {
