@@ -103,11 +103,12 @@ struct Use {
 fn each_service_publishes_and_consumes_over_different_connections_with_a_heartbeat_of_10_s() {
     // The api's calls for a test are answered on the channel that they are made by, as RabbitMQ demands, and
     // neither are they confirmed nor does the broker count their consumer.
-    const EXPECTED: [(&str, bool, bool); 10] = [
+    const EXPECTED: [(&str, bool, bool); 11] = [
         ("api: caller", false, false),
         ("api: publisher", true, false),
         ("dlq-reaper: consumer", false, true),
         ("dlq-reaper: publisher", true, false),
+        ("router: bulk-publisher", true, false),
         ("router: consumer", false, true),
         ("router: peers", false, false),
         ("router: publisher", true, false),
