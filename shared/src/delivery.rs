@@ -83,8 +83,11 @@ impl Answer {
             return None;
         }
         let text = self.header("retry-after")?.trim();
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let wait = match text.parse() {
             Ok(seconds) => Duration::from_secs(seconds),
+            // Too many digits for a number of ours.
+            Err(_) if is_number => Duration::MAX,
             // An HTTP date is RFC 2822's with the zone's old name.
             Err(_) => {
                 let date = OffsetDateTime::parse(&text.replace("GMT", "+0000"), &Rfc2822).ok()?;
@@ -422,6 +425,8 @@ mod tests {
         assert_eq!(seconds(429, "Sat, 31 Jan 2026 09:31:30 GMT"), Some(90));
         assert_eq!(seconds(429, "Sat, 31 Jan 2026 09:00:00 GMT"), Some(0));
         assert_eq!(seconds(504, "999999999"), Some(6 * 3_600));
+        assert_eq!(seconds(504, "99999999999999999999"), Some(6 * 3_600));
+        assert_eq!(seconds(504, ""), None);
         assert_eq!(seconds(502, "soon"), None);
         assert_eq!(seconds(500, "120"), None);
         assert_eq!(answer(503, None).retry_after(NOW), None);

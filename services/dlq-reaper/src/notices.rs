@@ -10,15 +10,13 @@ use cuewire::amqp::Publisher;
 use cuewire::db::notices::Notice;
 use cuewire::db::{Database, DbError};
 use cuewire::delivery::rfc3339;
-use cuewire::event::{AttributeValue, Data, Event, EventType};
+use cuewire::event::{AttributeValue, Data, Event, EventType, OWN_SOURCE};
 use cuewire::message::EventMessage;
 use cuewire::shutdown::Shutdown;
 use futures_util::future::join_all;
 
 use crate::metrics::Metrics;
 
-/// The source of Cuewire's own events.
-const SOURCE: &str = "/cuewire";
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Above the time that a publish may take (30 s without a confirm). While the broker takes nothing it takes longer,
 /// and another replica may publish the same: a repeat, which the router drops.
@@ -83,7 +81,7 @@ fn event(notice: &Notice) -> Result<Event, String> {
     let organization = AttributeValue::Text(notice.organization.to_string());
     Ok(Event {
         id: notice.id.to_string(),
-        source: SOURCE.to_owned(),
+        source: OWN_SOURCE.to_owned(),
         event_type: EventType::parse(&notice.event_type)?,
         subject: Some(notice.webhook.to_string()),
         time: Some(rfc3339(notice.noted_at)),

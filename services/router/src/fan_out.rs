@@ -17,6 +17,7 @@ use cuewire::catalogue::category_label;
 use cuewire::db::events::{EventKey, LoggedEvent};
 use cuewire::db::{Database, DbError, until_it_answers};
 use cuewire::delivery::Reason;
+use cuewire::event::OWN_SOURCE;
 use cuewire::ids::{Round, WebhookId};
 use cuewire::message::delivery::NewDelivery;
 use cuewire::message::{Deliveries, DeliveryMessage, EventMessage};
@@ -188,6 +189,9 @@ impl FanOut {
                 && !external_id.as_deref().is_some_and(named)
             {
                 return Err(format!("the publisher {:?} may not publish for {name:?}", grant.name));
+            }
+            if event.source == OWN_SOURCE {
+                return Err(format!("the publisher {:?} may not name Cuewire as the source", grant.name));
             }
         } else if exchange.starts_with(PUBLISHER_PREFIX) {
             return Err(format!("nobody may publish to the exchange {exchange:?}"));

@@ -78,6 +78,22 @@ fn a_publisher_reaches_its_own_category_and_no_other() {
 }
 
 #[test]
+fn no_publisher_speaks_for_cuewire() {
+    Setup::default().variable("CUEWIRE_PUBLISHERS", "encoder=webhook").run(async |system| {
+        let acme = system.organization().await;
+        let mut forged = acme.event("webhook.disabled");
+        forged["source"] = "/cuewire".into();
+        let refused = acme.admin.post("/v1/events", &forged).await.expect(422);
+        assert!(refused["detail"].as_str().unwrap().contains("`source` names Cuewire itself"), "{refused}");
+        system.amqp().await.publish_raw(&Raw::event(&forged).to("events.in.encoder")).await.unwrap();
+        let letter = acme.dead_letters(1).await.remove(0);
+        let said = (letter["reason"].as_str().unwrap(), letter["detail"].as_str().unwrap());
+        let expected = "the publisher \"encoder\" may not name Cuewire as the source";
+        assert_eq!(said, ("rejected", expected));
+    });
+}
+
+#[test]
 fn a_dead_letter_belongs_to_the_organization_it_names_only_if_its_publisher_may_speak_for_it() {
     Setup::default().variable("CUEWIRE_PUBLISHERS", "billing=payments@acme").run(async |system| {
         let acme = system.organization_named("acme").await;

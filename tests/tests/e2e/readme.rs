@@ -291,6 +291,8 @@ fn the_tests_that_the_readme_names_for_each_platform_exist() {
         include_str!("../dialects/aioz.rs"),
         include_str!("../dialects/iconik.rs"),
         include_str!("../dialects/millicast.rs"),
+        include_str!("../dialects/millicast/selection.rs"),
+        include_str!("../dialects/millicast/test_calls.rs"),
         include_str!("../dialects/omegastream.rs"),
         include_str!("../dialects/quortex.rs"),
         include_str!("formats.rs"),

@@ -13,7 +13,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use cuewire::db::api_keys::Role;
-use cuewire::event::{AttributeValue, Event, EventError};
+use cuewire::event::{AttributeValue, Event, EventError, OWN_SOURCE};
 use cuewire::message::EventMessage;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -142,8 +142,12 @@ fn assign_all(mut events: Events, caller: &Caller) -> Result<Events, Problem> {
     Ok(events)
 }
 
-/// Says whose the event is; naming another organization than the caller's is refused.
+/// Says whose the event is; naming another organization than the caller's is refused, and Cuewire as the source.
 fn assign(event: &mut Event, caller: &Caller) -> Result<(), Refusal> {
+    if event.source == OWN_SOURCE && matches!(caller, Caller::Member(_)) {
+        let reason = "names Cuewire itself, whose events receivers must be able to rely on; name your own";
+        return Err(Refusal::NotAnEvent(EventError::invalid("source", reason)));
+    }
     let named = event.extensions.iter().find(|(name, _)| name == ORGANIZATION).map(|(_, value)| value);
     let not_text = || EventError::invalid(ORGANIZATION, "must be text: an organization's id or external id");
     match (caller, named) {
