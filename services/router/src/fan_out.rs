@@ -39,7 +39,8 @@ pub struct FanOut {
     pub directory: Directory,
     /// Where deliveries go, and dead letters.
     pub publisher: Publisher,
-    /// Where the deliveries of the bulk lane go: thousands that wait for their confirms must not stand before the others.
+    /// Where the deliveries of the bulk lane go: thousands that wait for their confirms must not stand before those of
+    /// other batches.
     pub bulk_publisher: Publisher,
     /// Which publishers may send what, and which deliveries go by the same queue.
     pub topology: Agreed,

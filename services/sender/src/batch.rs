@@ -6,7 +6,7 @@
 use cuewire::shutdown::Shutdown;
 use tokio::sync::{mpsc, oneshot};
 
-/// Hands items to a task that works in batches. Clones share it.
+/// Hands items to a task that works in batches.
 #[derive(Debug)]
 pub struct Batcher<T, R>(mpsc::Sender<(T, oneshot::Sender<R>)>);
 

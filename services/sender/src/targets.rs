@@ -3,13 +3,14 @@
 //! Read from the database when first needed, many in one statement where many are needed at once; forgotten when the
 //! database announces a change of their organization.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cuewire::db::changes::{Change, Changes};
 use cuewire::db::webhooks::{self, SealedSecret};
-use cuewire::db::{Database, until_it_answers};
+use cuewire::db::{Database, DbError, until_it_answers};
 use cuewire::formats::Owner;
 use cuewire::guard::Guard;
 use cuewire::ids::WebhookId;
@@ -18,6 +19,7 @@ use cuewire::shutdown::Shutdown;
 use cuewire::signature::Secret;
 use cuewire::vault::Vault;
 use cuewire::webhook::Webhook;
+use futures_util::FutureExt;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use time::OffsetDateTime;
@@ -132,15 +134,15 @@ fn is_due(last: &AtomicI64, every_s: i64) -> bool {
         && last.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
-/// The webhooks by their ids. Clones share the cache.
-#[derive(Debug, Clone)]
+/// The webhooks by their ids.
+#[derive(Debug)]
 pub struct Targets {
     cache: Cache,
-    look_up: Arc<Batcher<WebhookId, Found>>,
+    look_up: Batcher<WebhookId, LookedUp>,
 }
 
 /// A webhook, or none if it does not exist. The error is a sentence about one that cannot be read.
-pub type Found = Result<Option<Arc<Target>>, String>;
+pub type LookedUp = Result<Option<Arc<Target>>, String>;
 
 #[derive(Debug, Clone)]
 struct Cache {
@@ -171,11 +173,11 @@ impl Targets {
             let reader = Arc::clone(&reader);
             async move { reader.look_up(webhooks).await }
         });
-        Self { cache, look_up: Arc::new(look_up) }
+        Self { cache, look_up }
     }
 
     /// The webhook, however long the database is away.
-    pub async fn get(&self, webhook: WebhookId) -> Result<Found, Ended> {
+    pub async fn get(&self, webhook: WebhookId) -> Result<LookedUp, Ended> {
         let known = self.cache.locked().targets.get(&webhook).cloned();
         match known {
             Some(target) => Ok(Ok(Some(target))),
@@ -191,9 +193,25 @@ impl Targets {
     }
 
     /// Forgets what changes, until the service stops.
-    pub async fn follow(self, mut changes: Changes) {
+    pub fn follow(&self, changes: Changes) -> impl Future<Output = ()> + use<> {
+        self.cache.clone().follow(changes)
+    }
+}
+
+impl Cache {
+    /// Those of these that are known, and after how many changes.
+    fn those_of(&self, webhooks: &[WebhookId]) -> (HashMap<WebhookId, LookedUp>, u64) {
+        let cached = self.locked();
+        let known = |webhook: &WebhookId| {
+            let target = cached.targets.get(webhook)?;
+            Some((*webhook, Ok(Some(Arc::clone(target)))))
+        };
+        (webhooks.iter().filter_map(known).collect(), cached.changes)
+    }
+
+    async fn follow(self, mut changes: Changes) {
         while let Some(change) = changes.next().await {
-            let mut cached = self.cache.locked();
+            let mut cached = self.locked();
             cached.changes += 1;
             match change {
                 Change::Everything => cached.targets.clear(),
@@ -204,12 +222,10 @@ impl Targets {
                     cached.targets.remove(&webhook);
                 }
             }
-            self.cache.metrics.targets.set(cached.targets.len() as i64);
+            self.metrics.targets.set(cached.targets.len() as i64);
         }
     }
-}
 
-impl Cache {
     /// Keeps what was read after so many changes, unless there was another meanwhile.
     fn keep(&self, targets: impl Iterator<Item = Arc<Target>>, changes: u64) {
         let mut cached = self.locked();
@@ -240,18 +256,43 @@ struct Reader {
 }
 
 impl Reader {
-    async fn look_up(&self, webhooks: Vec<WebhookId>) -> Vec<Found> {
-        let changes = self.cache.locked().changes;
-        let read = match until_it_answers("deliveries", || self.database.targets(&webhooks)).await {
-            Ok(read) => read,
-            Err(error) => return webhooks.iter().map(|_| Err(error.to_string())).collect(),
+    async fn look_up(&self, webhooks: Vec<WebhookId>) -> Vec<LookedUp> {
+        // What many wait for at once, an earlier batch may have read.
+        let (mut found, changes) = self.cache.those_of(&webhooks);
+        let unknown: HashSet<WebhookId> =
+            webhooks.iter().copied().filter(|webhook| !found.contains_key(webhook)).collect();
+        if !unknown.is_empty() {
+            let read = self.read(unknown.into_iter().collect()).await;
+            self.cache.keep(read.values().flatten().flatten().cloned(), changes);
+            found.extend(read);
+        }
+        webhooks.iter().map(|webhook| found.get(webhook).cloned().unwrap_or(Ok(None))).collect()
+    }
+
+    /// Those that exist. One whose row nobody thought of, so that reading it panics, is told of alone.
+    async fn read(&self, webhooks: Vec<WebhookId>) -> HashMap<WebhookId, LookedUp> {
+        let error = match AssertUnwindSafe(self.read_together(&webhooks)).catch_unwind().await {
+            Ok(Ok(read)) => return read,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "reading it panicked".to_owned(),
         };
-        let ready = |read| Arc::new(Target::new(read, &self.vault, &self.guard));
-        let found: HashMap<WebhookId, Result<Arc<Target>, String>> = read
-            .into_iter()
-            .map(|(webhook, read)| (webhook, read.map(ready).map_err(|error| error.to_string())))
-            .collect();
-        self.cache.keep(found.values().flatten().cloned(), changes);
-        webhooks.iter().map(|webhook| found.get(webhook).cloned().transpose()).collect()
+        if let [webhook] = webhooks[..] {
+            return HashMap::from([(webhook, Err(error))]);
+        }
+        tracing::error!(%error, "webhooks cannot be read together; reading them one by one");
+        let mut read = HashMap::new();
+        for webhook in webhooks {
+            read.extend(Box::pin(self.read(vec![webhook])).await);
+        }
+        read
+    }
+
+    async fn read_together(&self, webhooks: &[WebhookId]) -> Result<HashMap<WebhookId, LookedUp>, DbError> {
+        let read = until_it_answers("deliveries", || self.database.targets(webhooks)).await?;
+        let ready = |read| Some(Arc::new(Target::new(read, &self.vault, &self.guard)));
+        let looked_up = |(webhook, read): (WebhookId, Result<webhooks::Target, DbError>)| {
+            (webhook, read.map(ready).map_err(|error| error.to_string()))
+        };
+        Ok(read.into_iter().map(looked_up).collect())
     }
 }

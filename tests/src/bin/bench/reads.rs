@@ -115,7 +115,8 @@ impl Reader<'_> {
                 let body = self.stack.get(&page, &self.keys[organization]).await?;
                 took.push(started.elapsed().as_secs_f64() * 1e3);
                 let answer: Value = serde_json::from_slice(&body)?;
-                found += answer["data"].as_array().map_or(1, Vec::len);
+                let list = ["data", "deliveries", "attempts"].iter().find_map(|list| answer[list].as_array());
+                found += list.map_or(0, Vec::len);
                 let Some(cursor) = answer["next_cursor"].as_str() else { break };
                 let joint = if path.contains('?') { '&' } else { '?' };
                 page = format!("{path}{joint}cursor={cursor}");
