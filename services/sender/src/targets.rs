@@ -4,7 +4,6 @@
 //! database announces a change of their organization.
 
 use std::collections::{HashMap, HashSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +18,6 @@ use cuewire::shutdown::Shutdown;
 use cuewire::signature::Secret;
 use cuewire::vault::Vault;
 use cuewire::webhook::Webhook;
-use futures_util::FutureExt;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use time::OffsetDateTime;
@@ -262,32 +260,22 @@ impl Reader {
         let unknown: HashSet<WebhookId> =
             webhooks.iter().copied().filter(|webhook| !found.contains_key(webhook)).collect();
         if !unknown.is_empty() {
-            let read = self.read(unknown.into_iter().collect()).await;
-            self.cache.keep(read.values().flatten().flatten().cloned(), changes);
-            found.extend(read);
+            let unknown: Vec<WebhookId> = unknown.into_iter().collect();
+            match self.read(&unknown).await {
+                Ok(read) => {
+                    self.cache.keep(read.values().flatten().flatten().cloned(), changes);
+                    found.extend(read);
+                }
+                Err(error) => {
+                    found.extend(unknown.into_iter().map(|webhook| (webhook, Err(error.to_string()))));
+                }
+            }
         }
         webhooks.iter().map(|webhook| found.get(webhook).cloned().unwrap_or(Ok(None))).collect()
     }
 
-    /// Those that exist. One whose row nobody thought of, so that reading it panics, is told of alone.
-    async fn read(&self, webhooks: Vec<WebhookId>) -> HashMap<WebhookId, LookedUp> {
-        let error = match AssertUnwindSafe(self.read_together(&webhooks)).catch_unwind().await {
-            Ok(Ok(read)) => return read,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "reading it panicked".to_owned(),
-        };
-        if let [webhook] = webhooks[..] {
-            return HashMap::from([(webhook, Err(error))]);
-        }
-        tracing::error!(%error, "webhooks cannot be read together; reading them one by one");
-        let mut read = HashMap::new();
-        for webhook in webhooks {
-            read.extend(Box::pin(self.read(vec![webhook])).await);
-        }
-        read
-    }
-
-    async fn read_together(&self, webhooks: &[WebhookId]) -> Result<HashMap<WebhookId, LookedUp>, DbError> {
+    /// Those that exist. An error of all lies with the database's state, and is waited out.
+    async fn read(&self, webhooks: &[WebhookId]) -> Result<HashMap<WebhookId, LookedUp>, DbError> {
         let read = until_it_answers("deliveries", || self.database.targets(webhooks)).await?;
         let ready = |read| Some(Arc::new(Target::new(read, &self.vault, &self.guard)));
         let looked_up = |(webhook, read): (WebhookId, Result<webhooks::Target, DbError>)| {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
 use uuid::Uuid;
 
 use super::{Database, DbError};
@@ -116,7 +117,8 @@ impl Database {
         let target = |row: &Row| {
             let id = WebhookId(row.get("id"));
             let secrets = secrets.remove(&id).unwrap_or_default();
-            (id, read_webhook(row).map(|webhook| Target { owner: read_owner(row), webhook, secrets }))
+            let read = || Ok(Target { webhook: read_webhook(row)?, owner: read_owner(row)?, secrets });
+            (id, read())
         };
         Ok(rows.iter().map(target).collect())
     }
@@ -183,49 +185,57 @@ fn read_filter(row: &Row) -> Result<Option<crate::filter::Filter>, DbError> {
         .map_err(|error| DbError::Unreadable(format!("a filter: {error}")))
 }
 
-fn read_owner(row: &Row) -> Owner {
-    Owner {
-        id: OrganizationId(row.get("organization_id")),
-        name: row.get("owner_name"),
-        external_id: row.get("owner_external_id"),
-    }
+fn read_owner(row: &Row) -> Result<Owner, DbError> {
+    Ok(Owner {
+        id: OrganizationId(column(row, "organization_id")?),
+        name: column(row, "owner_name")?,
+        external_id: column(row, "owner_external_id")?,
+    })
 }
 
 fn read_webhook(row: &Row) -> Result<Webhook, DbError> {
     let unreadable = |what: &str| DbError::Unreadable(format!("a webhook's {what}"));
-    let schedule: Option<Vec<i64>> = row.get("retry_schedule_ms");
+    let schedule: Option<Vec<i64>> = column(row, "retry_schedule_ms")?;
     Ok(Webhook {
-        id: WebhookId(row.get("id")),
-        number: row.get("number"),
-        organization: OrganizationId(row.get("organization_id")),
-        name: row.get("name"),
-        description: row.get("description"),
-        url: row.get("url"),
-        enabled: row.get("enabled"),
-        disabled_reason: row.get("disabled_reason"),
-        first_failed_at: row.get("first_failed_at"),
-        breaker: read_breaker(row),
-        format: Format::parse(row.get("format")).ok_or_else(|| unreadable("format"))?,
+        id: WebhookId(column(row, "id")?),
+        number: column(row, "number")?,
+        organization: OrganizationId(column(row, "organization_id")?),
+        name: column(row, "name")?,
+        description: column(row, "description")?,
+        url: column(row, "url")?,
+        enabled: column(row, "enabled")?,
+        disabled_reason: column(row, "disabled_reason")?,
+        first_failed_at: column(row, "first_failed_at")?,
+        breaker: read_breaker(row)?,
+        format: Format::parse(column(row, "format")?).ok_or_else(|| unreadable("format"))?,
         event_types: read_patterns(row)?,
-        filter: row.get("filter"),
-        sealed_headers: row.get("headers"),
-        signature: match row.get("signature") {
+        filter: column(row, "filter")?,
+        sealed_headers: column(row, "headers")?,
+        signature: match column(row, "signature")? {
             "v1a" => Scheme::V1a,
             _ => Scheme::V1,
         },
-        own_rate_limit: row.get::<_, Option<i32>>("rate_limit_per_second").map(i32::unsigned_abs),
-        max_in_flight: row.get::<_, i32>("max_in_flight").unsigned_abs(),
-        timeout: Duration::from_millis(u64::from(row.get::<_, i32>("timeout_ms").unsigned_abs())),
+        own_rate_limit: column::<Option<i32>>(row, "rate_limit_per_second")?.map(i32::unsigned_abs),
+        max_in_flight: column::<i32>(row, "max_in_flight")?.unsigned_abs(),
+        timeout: Duration::from_millis(u64::from(column::<i32>(row, "timeout_ms")?.unsigned_abs())),
         retry_schedule: schedule.as_deref().map(Schedule::from_millis),
-        created_at: row.get("created_at"),
-        updated_at: row.get("updated_at"),
+        created_at: column(row, "created_at")?,
+        updated_at: column(row, "updated_at")?,
     })
 }
 
-fn read_breaker(row: &Row) -> Option<Breaker> {
-    Some(Breaker {
-        opened_at: row.get::<_, Option<OffsetDateTime>>("opened_at")?,
-        probes: row.get::<_, Option<i32>>("probes")?.unsigned_abs(),
-        next_probe_at: row.get::<_, Option<OffsetDateTime>>("next_probe_at")?,
-    })
+fn read_breaker(row: &Row) -> Result<Option<Breaker>, DbError> {
+    let (opened_at, probes, next_probe_at): (Option<_>, Option<i32>, Option<_>) =
+        (column(row, "opened_at")?, column(row, "probes")?, column(row, "next_probe_at")?);
+    let breaker = |((opened_at, probes), next_probe_at): ((_, i32), _)| Breaker {
+        opened_at,
+        probes: probes.unsigned_abs(),
+        next_probe_at,
+    };
+    Ok(opened_at.zip(probes).zip(next_probe_at).map(breaker))
+}
+
+/// A column's value. One that is not as the schema has it, such as a time without an end, is of this row alone.
+fn column<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Result<T, DbError> {
+    row.try_get(name).map_err(|error| DbError::Unreadable(format!("a webhook's {name}: {error}")))
 }

@@ -267,22 +267,27 @@ fn a_webhook_that_cannot_be_read_costs_its_own_deliveries_alone() {
     test(async |system| {
         let receiver = Receiver::healthy().await;
         let organization = system.organization().await;
-        let broken = organization.webhook(receiver.url("/broken")).create().await;
+        let newer = organization.webhook(receiver.url("/newer")).create().await;
+        let endless = organization.webhook(receiver.url("/endless")).create().await;
         organization.webhook(receiver.url("/")).create().await;
-        // As a newer version might have left it.
-        let newer = "UPDATE webhooks SET format = 'unheard_of' WHERE url LIKE '%/broken'";
-        assert_eq!(system.database().await.execute(newer, &[]).await.unwrap(), 1);
+        // What a newer version might leave, and what is no time of ours.
+        let spoil = "UPDATE webhooks SET format = 'unheard_of' WHERE url LIKE '%/newer';
+                     UPDATE webhooks SET created_at = 'infinity' WHERE url LIKE '%/endless'";
+        system.database().await.batch_execute(spoil).await.unwrap();
         let events = cuewire_tests::event::events(3, "a.b", &organization.id);
         system.amqp().await.publish_all(&events).await;
         let requests = receiver.wait_for(3).await;
         assert!(requests.iter().all(|request| request.path == "/"), "{requests:?}");
-        for letter in organization.dead_letters(3).await {
-            assert_eq!((&letter["reason"], &letter["webhook_id"]), (&json!("poison"), &json!(broken.id)));
-            let detail = letter["detail"].as_str().unwrap();
-            assert!(
-                detail.starts_with("its webhook cannot be read: ") && detail.contains("format"),
-                "{detail}"
+        let letters = organization.dead_letters(6).await;
+        for (webhook, what) in [(newer, "format"), (endless, "created_at")] {
+            let its = letters.iter().filter(|letter| letter["webhook_id"] == json!(webhook.id));
+            let expected = format!(
+                "its webhook cannot be read: the database holds what cannot be read: a webhook's {what}"
             );
+            let told = its.filter(|letter| {
+                letter["reason"] == "poison" && letter["detail"].as_str().unwrap().contains(&expected)
+            });
+            assert_eq!(told.count(), 3, "{letters:?}");
         }
         system.stop_all().await;
     });
