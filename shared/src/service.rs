@@ -135,8 +135,9 @@ pub fn main<C, F, Fut>(
     run: F,
 ) -> ExitCode
 where
-    F: FnOnce(Context, C) -> Fut,
-    Fut: Future<Output = anyhow::Result<()>>,
+    C: Send + 'static,
+    F: FnOnce(Context, C) -> Fut + Send + 'static,
+    Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -177,21 +178,21 @@ fn ready(service: &'static str, health_port: u16) -> ExitCode {
 /// Runs a command of a service as a process, without health and signals: `run` it to its end.
 pub fn command<F, Fut>(service: &'static str, run: F) -> ExitCode
 where
-    F: FnOnce(Context) -> Fut,
-    Fut: Future<Output = anyhow::Result<()>>,
+    F: FnOnce(Context) -> Fut + Send + 'static,
+    Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     as_process(service, || {
         // It listens nowhere.
         let common = Common::read(&Environment::of_process(), 0)?;
         start_logging(&common)?;
-        Ok(async { run(Context::new(service, common, Shutdown::new())?).await })
+        Ok(async move { run(Context::new(service, common, Shutdown::new())?).await })
     })
 }
 
 /// Reads the configuration by `prepare`, then runs to the end what it made of it.
 fn as_process<Fut>(service: &'static str, prepare: impl FnOnce() -> Result<Fut, ConfigError>) -> ExitCode
 where
-    Fut: Future<Output = anyhow::Result<()>>,
+    Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     let work = match prepare() {
         Ok(work) => work,
@@ -205,7 +206,8 @@ where
         .build()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| {
-            let result = runtime.block_on(work);
+            // As a task like all others: what it spawns is a worker's own to begin with, and wakes no other thread.
+            let result = runtime.block_on(runtime.spawn(work)).unwrap_or_else(|ended| Err(ended.into()));
             // What still runs is background work that the service chose not to wait for.
             runtime.shutdown_background();
             result

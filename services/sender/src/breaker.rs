@@ -2,7 +2,8 @@
 //!
 //! A webhook's breaker is a row of the database, the same for all senders, who hear of each change. While it is
 //! open, deliveries are parked for the next probe, spread out behind it; one that comes when the probe is due
-//! claims it, and is sent. Nothing here is written but on transitions.
+//! claims it, and is sent. Nothing here is written but on transitions; these rare ways are boxed, since every delivery that
+//! waits has room for the largest of its ways.
 
 use std::time::Duration;
 
@@ -88,16 +89,18 @@ impl Sender {
         sent: Sent,
     ) {
         let mut result = match sent {
-            Sent::AsProbe(probe) => self.note_probe(delivery, target, attempt, probe).await,
-            Sent::AsTheLastStraw(failures) => self.open_breaker(delivery, target, attempt, failures).await,
+            Sent::AsProbe(probe) => Box::pin(self.note_probe(delivery, target, attempt, probe)).await,
+            Sent::AsTheLastStraw(failures) => {
+                Box::pin(self.open_breaker(delivery, target, attempt, failures)).await
+            }
             Sent::Ordinarily if attempt.state == State::Delivered && target.may_be_failing() => {
-                let noted = self.database.webhook_has_recovered(target.webhook.id).await;
+                let noted = Box::pin(self.database.webhook_has_recovered(target.webhook.id)).await;
                 noted.inspect(|()| target.note_failing(false))
             }
             Sent::Ordinarily => Ok(()),
         };
         if let (Ok(()), State::Dead(reason)) = (&result, attempt.state) {
-            result = self.note_dead(delivery, target, attempt, reason).await;
+            result = Box::pin(self.note_dead(delivery, target, attempt, reason)).await;
         }
         if let Err(error) = result {
             tracing::warn!(%error, "a webhook's health could not be noted");

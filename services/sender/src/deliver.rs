@@ -4,6 +4,7 @@
 //! The record is written before the step that follows from it, and the step is with the broker before the
 //! message is acknowledged; so after a crash the next sender finds what was done, and goes on from there.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,21 +147,22 @@ impl Sender {
         if !delivery.comes_straight_from_the_router()
             && let Some(recorded) = self.until_told(origin, self.log.look_up(delivery.key())).await??
         {
-            return Ok(self.after_a_copy(delivery, &target, &recorded).await);
+            return Ok(Box::pin(self.after_a_copy(delivery, &target, &recorded)).await);
         }
         if let Some(reason) = reason_to_bury(&delivery, &target) {
             return Ok(self.bury(&delivery, reason, describe(reason).to_owned(), None));
         }
         let pass = match self.until_told(origin, self.pass_gate(&delivery, &target, origin.source)).await? {
             Ok(pass) => pass,
-            Err((wait, cause)) => return Ok(self.stay_away(delivery, wait, cause)),
+            Err((wait, cause)) => return Ok(self.stay_away(delivery, &target, wait, cause)),
         };
         let attempt = match self.attempt(&delivery, &target).await {
             Ok(attempt) => attempt,
             Err(detail) => return Ok(self.bury(&delivery, Reason::Poison, detail, None)),
         };
         let sent = pass.ended(&attempt);
-        let conclude = self.conclude(delivery, &target, attempt, sent);
+        // Pinned here: moved into what waits for it, it would have room twice in every delivery that waits.
+        let conclude = pin!(self.conclude(delivery, &target, attempt, sent));
         self.shutdown.finish(conclude).await.ok_or(Abandoned)?
     }
 
@@ -193,19 +195,21 @@ impl Sender {
         };
         match &webhook.breaker {
             None => Ok(Pass::Permitted(permit)),
-            Some(breaker) => match self.claim_probe(target, breaker).await {
+            Some(breaker) => match Box::pin(self.claim_probe(target, breaker)).await {
                 Ok(probe) => Ok(Pass::AsProbe(permit, probe)),
                 Err(wait) => Err((wait, Cause::Open)),
             },
         }
     }
 
-    /// The delivery comes back later, without having been attempted.
-    fn stay_away(&self, delivery: DeliveryMessage, wait: Duration, cause: Cause) -> Step {
+    /// The delivery comes back later, without having been attempted. The turn that a rate limit has given it is its own until
+    /// it has used it.
+    fn stay_away(&self, delivery: DeliveryMessage, target: &Target, wait: Duration, cause: Cause) -> Step {
         self.parkings.note(delivery.webhook, cause);
         let at = OffsetDateTime::now_utc() + wait;
         let delivery = match cause {
             Cause::Limited => delivery.at_its_place(at),
+            Cause::Busy if target.webhook.rate_limit().is_some() => delivery.at_its_place(at),
             Cause::Busy | Cause::Open => delivery.parked(at),
         };
         Step::Wait(Box::new(delivery), at, cause.as_str())
@@ -226,7 +230,7 @@ impl Sender {
             Ok(Recorded::Before) => {
                 let recorded = self.log.look_up(delivery.key()).await?;
                 let Some(recorded) = recorded else { return Ok(Step::Done) };
-                return Ok(self.after_a_copy(delivery, target, &recorded).await);
+                return Ok(Box::pin(self.after_a_copy(delivery, target, &recorded)).await);
             }
             Err(error) => {
                 let detail = format!("its attempt could not be recorded: {error}");
@@ -284,11 +288,12 @@ impl Sender {
             Step::Bury(dead) => {
                 self.metrics.dead.with_label_values(&[dead.reason.as_str()]).inc();
                 let publication = dead.publication();
-                unless_lost(&origin.settlement, self.publisher.publish_until_confirmed(&publication)).await
+                let publish = pin!(self.publisher.publish_until_confirmed(&publication));
+                unless_lost(&origin.settlement, publish).await
             }
             Step::Wait(delivery, at, cause) => {
                 self.metrics.parked.with_label_values(&[cause]).inc();
-                unless_lost(&origin.settlement, self.park(&delivery, at)).await
+                unless_lost(&origin.settlement, pin!(self.park(&delivery, at))).await
             }
         }
     }

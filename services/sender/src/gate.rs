@@ -40,6 +40,9 @@ use crate::metrics::Metrics;
 
 /// A turn that is further away than this is not waited for here.
 const NEAR: Duration = Duration::from_millis(250);
+/// Between two of a webhook's deliveries that come back after its probe: of what fails at once, the pace would let all come
+/// together, before everybody else's retries, and for nothing if the probe fails.
+const BEHIND_PROBE: Duration = Duration::from_millis(2);
 /// A webhook without deliveries for so long is forgotten, its pace with it.
 const FORGET_AFTER: Duration = Duration::from_secs(10 * 60);
 /// Webhooks between two looks for those to forget.
@@ -306,7 +309,7 @@ impl Gate {
         parts.take_place(refusal, now, now_s)
     }
 
-    /// The next place of a webhook whose breaker is open until then: as they would come at its pace before.
+    /// The next place of a webhook whose breaker is open until then: as they would come at its pace, but not as a wave.
     pub fn take_place_after(&self, asking: &Asking, until: Duration) -> Duration {
         let now = Instant::now();
         let mut lines = self.lines();
@@ -314,7 +317,7 @@ impl Gate {
         let parts = lines.at(place);
         parts.line.starts_anew();
         let spacing = parts.line.spacing(parts.room.most_of_one(Speed::Quick), self.seconds(now));
-        parts.line.behind_probe.take(spacing, now + until) - now
+        parts.line.behind_probe.take(spacing.max(BEHIND_PROBE), now + until) - now
     }
 
     /// Room for a delivery that is held until it is due, while there is some.

@@ -159,6 +159,11 @@ async fn publish_over(
                 let noted = note(&mut verdicts, confirmed, &mut under_way);
                 verdicts.tell();
                 noted?;
+                if let Some(exchange) = verdicts.queueless() {
+                    // The next connection declares it again.
+                    let what = format!("the queue of the exchange {exchange:?} is gone");
+                    return Err(std::io::Error::other(what).into());
+                }
             }
             next = handed.recv(), if under_way.len() < MAX_UNCONFIRMED && !blocked && !all_is_handed => match next {
                 // Whoever gave up while the broker took nothing will come again.

@@ -17,16 +17,27 @@ pub(super) type Waiting = oneshot::Sender<Result<(), PublishError>>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Said {
     is_taken: bool,
-    /// The id of a message that came back: this one, or another.
-    came_back: Option<String>,
+    /// A message that came back: this one, or another.
+    came_back: Option<CameBack>,
+}
+
+/// A message that no queue takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct CameBack {
+    id: String,
+    exchange: String,
 }
 
 impl From<Confirmation> for Said {
     fn from(confirmation: Confirmation) -> Self {
         let is_taken = !confirmation.is_nack();
         let message = confirmation.take_message();
-        let id = message.and_then(|message| message.delivery.properties.message_id().clone());
-        Self { is_taken, came_back: id.map(|id| id.to_string()) }
+        let came_back = message.and_then(|message| {
+            let delivery = message.delivery;
+            let id = delivery.properties.message_id().as_ref()?.to_string();
+            Some(CameBack { id, exchange: delivery.exchange.to_string() })
+        });
+        Self { is_taken, came_back }
     }
 }
 
@@ -36,15 +47,24 @@ pub(super) struct Verdicts {
     said: Vec<(bool, String, Waiting)>,
     /// How many messages of an id came back whose own confirm is not told yet.
     came_back: HashMap<String, usize>,
+    /// An exchange of the topology's that has lost its queue.
+    queueless: Option<String>,
 }
 
 impl Verdicts {
     /// Notes what was said of the message of this id.
     pub(super) fn note(&mut self, said: Said, id: String, waiting: Waiting) {
-        if let Some(id) = said.came_back {
+        if let Some(CameBack { id, exchange }) = said.came_back {
             *self.came_back.entry(id).or_default() += 1;
+            // Through the exchange without a name goes what is for one caller, who may be gone.
+            self.queueless = Some(exchange).filter(|name| !name.is_empty()).or(self.queueless.take());
         }
         self.said.push((said.is_taken, id, waiting));
+    }
+
+    /// An exchange from which a message has come back, which can only be when its queue is gone.
+    pub(super) fn queueless(&self) -> Option<&str> {
+        self.queueless.as_deref()
     }
 
     /// Tells those who wait. To be called when all is noted that was said so far: the return of a message may be with
@@ -79,7 +99,8 @@ mod tests {
 
     fn note(verdicts: &mut Verdicts, id: &str, is_taken: bool, came_back: Option<&str>) -> Told {
         let (waiting, told) = oneshot::channel();
-        let said = Said { is_taken, came_back: came_back.map(str::to_owned) };
+        let came_back = came_back.map(|id| CameBack { id: id.to_owned(), exchange: String::new() });
+        let said = Said { is_taken, came_back };
         verdicts.note(said, id.to_owned(), waiting);
         told
     }
@@ -117,5 +138,15 @@ mod tests {
         verdicts.tell();
         let unroutable = Err(PublishError::Unroutable);
         assert_eq!(told.map(|told| told.blocking_recv().unwrap()), [unroutable, unroutable, Ok(())]);
+    }
+
+    #[test]
+    fn a_message_that_came_back_from_an_exchange_with_a_name_tells_that_its_queue_is_gone() {
+        let mut verdicts = Verdicts::default();
+        for (exchange, queueless) in [("", None), ("retry.5s", Some("retry.5s")), ("", Some("retry.5s"))] {
+            let came_back = Some(CameBack { id: "1".to_owned(), exchange: exchange.to_owned() });
+            verdicts.note(Said { is_taken: true, came_back }, "1".to_owned(), oneshot::channel().0);
+            assert_eq!(verdicts.queueless(), queueless);
+        }
     }
 }

@@ -153,6 +153,10 @@ fn each_probe_that_fails_moves_the_next_one_further_away() {
         }
         after_failed(minutes.len() as u64).await;
         assert_eq!(receiver.count(), 5 + minutes.len(), "nothing but probes is sent");
+        let counted = async |metric, labels| system.metric(Service::Sender, metric, labels).await;
+        assert_eq!(counted("cuewire_sender_breakers_opened_total", &[]).await, Some(1.0));
+        let failed = counted("cuewire_sender_probes_total", &[("state", "dead")]).await;
+        assert_eq!(failed, Some(minutes.len() as f64));
     });
 }
 

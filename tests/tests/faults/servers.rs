@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use cuewire::amqp::topology::retry_exchange;
+use cuewire::retry::TIERS;
 use cuewire_tests::amqp::publish_through_faults;
 use cuewire_tests::event::id;
 use cuewire_tests::{Answer, Receiver, Service, Setup, System, until};
@@ -115,6 +117,22 @@ fn queues_that_are_deleted_under_running_services_are_declared_again() {
         load.arrives().await;
         system.stop_all().await;
         assert_eq!(load.duplicates(), 0);
+    });
+}
+
+#[test]
+fn delayed_queues_that_are_deleted_are_declared_again_when_a_delivery_has_to_wait() {
+    Setup::processes().run(async |system| {
+        let organization = system.organization().await;
+        let receiver = Receiver::answering([Answer::status(500), Answer::status(200)]).await;
+        organization.webhook(receiver.url("/")).schedule(&["5s"]).create().await;
+        let amqp = system.amqp().await;
+        for tier in TIERS {
+            amqp.delete_queue(&format!("{}.v1", retry_exchange(tier))).await;
+        }
+        amqp.publish(&organization.event("feeds.started")).await;
+        receiver.wait_for(2).await;
+        system.stop_all().await;
     });
 }
 

@@ -172,6 +172,18 @@ async fn a_webhook_whose_breaker_was_open_begins_with_one_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_for_the_probe_of_a_webhook_that_fails_at_once_does_not_come_back_as_a_wave() {
+    let (gate, webhook) = (gate(), WebhookId::new());
+    teach(&gate, webhook, 0.001);
+    let probe = Duration::from_secs(30);
+    let mut last = Duration::ZERO;
+    for _ in 0..15_000 {
+        last = gate.take_place_after(&to(webhook, 64, FRESH), probe);
+    }
+    assert!((probe + BEHIND_PROBE * 14_000..probe + BEHIND_PROBE * 15_000).contains(&last), "{last:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn five_requests_without_an_answer_open_the_breaker() {
     let (gate, webhook) = (gate(), WebhookId::new());
     for expected in [None, None, None, None, Some(5)] {

@@ -105,10 +105,11 @@ impl Database {
         Ok(rows.iter().map(|row| WebhookId(row.get("id"))).collect())
     }
 
-    /// How many webhooks' breakers are open.
+    /// How many webhooks' breakers are open, of those that are enabled.
     pub async fn open_breakers(&self) -> Result<i64, DbError> {
         let connection = self.connection().await?;
-        let count = "SELECT count(*) FROM webhook_health WHERE opened_at IS NOT NULL";
+        let count = "SELECT count(*) FROM webhook_health JOIN webhooks ON id = webhook_id AND enabled
+                     WHERE opened_at IS NOT NULL";
         Ok(connection.query_one(count, &[]).await?.get(0))
     }
 
@@ -324,6 +325,8 @@ mod tests {
             let untold = Opening { told: Told::Nobody, ..opening(webhook) };
             assert!(database.open_breaker(untold).await.unwrap());
             assert_eq!(notices(scratch).await.len(), 2);
+            scratch.client.execute("UPDATE webhooks SET enabled = false", &[]).await.unwrap();
+            assert_eq!(database.open_breakers().await.unwrap(), 0, "nobody is asked for a disabled one");
         });
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::figures::{Row, percentile};
+use crate::figures::{Row, latency_rows, percentile};
 use crate::load::{PATIENCE, Rate, Upstream};
 use crate::path;
 use crate::receiver::{Manner, Receiver};
@@ -20,7 +20,8 @@ const HEALTHY: usize = 20;
 /// Of each kind.
 const BAD: usize = 5;
 const SLOW: Duration = Duration::from_secs(10);
-/// A receiver that was down gets what it missed when its next probe is due, two minutes after one that failed.
+/// The last that a receiver gets of what it missed is what was sent as a probe meanwhile: it has failed twice, and is due
+/// after five minutes.
 const AFTER_AN_OUTAGE: Duration = Duration::from_secs(240);
 
 /// How long the scenarios last.
@@ -37,17 +38,37 @@ pub(crate) struct Lasting {
     pub(crate) outage: Option<Duration>,
 }
 
-pub(crate) async fn measure(stack: &Stack, lasting: Lasting) -> anyhow::Result<Vec<Row>> {
-    let upstream = Upstream::start(&stack.amqp_url);
-    let fair = Fair { stack, upstream };
-    let mut rows = fair.one_neighbour(lasting.one_neighbour).await?;
-    rows.extend(fair.neighbours(lasting.neighbours).await?);
-    rows.extend(fair.flood(lasting.flood).await?);
-    rows.extend(fair.limit(lasting.limit).await?);
-    rows.extend(fair.waiting(lasting).await?);
-    if let Some(lasting) = lasting.outage {
-        rows.extend(fair.outage(lasting).await?);
-    }
+/// What can be measured alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scenario {
+    Neighbours,
+    Flood,
+    Limit,
+    Waiting,
+    Outage,
+}
+
+impl Scenario {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Neighbours, Self::Flood, Self::Limit, Self::Waiting, Self::Outage];
+}
+
+pub(crate) async fn measure(stack: &Stack, scenario: Scenario, lasting: Lasting) -> anyhow::Result<Vec<Row>> {
+    let fair = Fair { stack, upstream: Upstream::start(&stack.amqp_url) };
+    let rows = match scenario {
+        Scenario::Neighbours => {
+            let mut rows = fair.one_neighbour(lasting.one_neighbour).await?;
+            rows.extend(fair.neighbours(lasting.neighbours).await?);
+            rows
+        }
+        Scenario::Flood => fair.flood(lasting.flood).await?,
+        Scenario::Limit => fair.limit(lasting.limit).await?,
+        Scenario::Waiting => fair.waiting(lasting).await?,
+        Scenario::Outage => match lasting.outage {
+            Some(lasting) => fair.outage(lasting).await?,
+            None => Vec::new(),
+        },
+    };
     fair.upstream.stop();
     Ok(rows)
 }
@@ -57,12 +78,27 @@ struct Fair<'a> {
     upstream: Upstream,
 }
 
-/// How long deliveries took, of a part of the webhooks.
-fn latency_rows(what: &str, latencies_ms: &[f64], note: &str) -> [Row; 2] {
-    let row = |name, share| {
-        Row::new(format!("{what}: {name}"), "ms", vec![percentile(latencies_ms, share)]).note(note)
-    };
-    [row("p50", 0.5), row("p99", 0.99)]
+/// Where the bad webhooks are that healthy ones are beside.
+#[derive(Debug, Clone, Copy)]
+enum Bad {
+    Nowhere,
+    OfAnother,
+    OfTheirOwn,
+}
+
+impl Bad {
+    fn told(self) -> String {
+        match self {
+            Self::Nowhere => "alone".to_owned(),
+            Self::OfAnother => format!("beside {} bad ones of another organization", 3 * BAD),
+            Self::OfTheirOwn => format!("beside {} bad ones of their own", 3 * BAD),
+        }
+    }
+}
+
+/// How long deliveries took, and what became of them.
+fn noted_latency_rows(what: &str, latencies_ms: &[f64], note: &str) -> [Row; 2] {
+    latency_rows(what, latencies_ms).map(|row| row.note(note))
 }
 
 impl Fair<'_> {
@@ -72,7 +108,7 @@ impl Fair<'_> {
         let receiver = Receiver::start([Manner::Quick, Manner::Silent]).await?;
         let healthy = self.stack.organization_with(&[receiver.url(0)]).await?;
         let silent = self.stack.organization_with(&[receiver.url(1)]).await?;
-        self.upstream.warm_up(healthy.alone(), &receiver, 0..1).await;
+        self.upstream.warm_up(healthy.alone(), &receiver, 0..1).await?;
         self.stack.processes.forget_peak_memory()?;
         let rate = Rate { per_second: PER_SECOND, lasting };
         let (published, _) = tokio::join!(
@@ -81,8 +117,8 @@ impl Fair<'_> {
         );
         receiver.wait(0..1, published.len(), PATIENCE).await;
         let what = format!("a webhook of {PER_SECOND} events a second beside one that never answers");
-        let note = receiver.reconcile(0..1, published.len()).note();
-        let mut rows = latency_rows(&what, &receiver.latencies_ms(0..1, &published), &note).to_vec();
+        let note = receiver.reconcile(0..1, published.len()).complete()?.note();
+        let mut rows = noted_latency_rows(&what, &receiver.latencies_ms(0..1, &published), &note).to_vec();
         rows.extend(self.stack.processes.peak_memory("at 200 events a second")?);
         healthy.delete().await?;
         silent.delete().await?;
@@ -90,36 +126,50 @@ impl Fair<'_> {
         Ok(rows)
     }
 
-    /// Healthy webhooks alone, and beside others of the same organization and the same events that never answer, that
-    /// answer late, and that fail at once.
+    /// Healthy webhooks alone, and beside others that never answer, that answer late, and that fail at once: another
+    /// organization's, and their own organization's, where each event is for all of them.
     async fn neighbours(&self, lasting: Duration) -> anyhow::Result<Vec<Row>> {
         let mut rows = Vec::new();
         let mut p99 = Vec::new();
-        for bad in [0, BAD] {
+        for bad in [Bad::Nowhere, Bad::OfAnother, Bad::OfTheirOwn] {
             let manners = [
                 vec![Manner::Quick; HEALTHY],
-                vec![Manner::Silent; bad],
-                vec![Manner::Slow(SLOW); bad],
-                vec![Manner::Failing; bad],
+                vec![Manner::Silent; BAD],
+                vec![Manner::Slow(SLOW); BAD],
+                vec![Manner::Failing; BAD],
             ];
             let receiver = Receiver::start(manners.concat()).await?;
-            let organization = self.stack.organization_with(&receiver.urls()).await?;
-            self.upstream.warm_up(organization.alone(), &receiver, 0..HEALTHY).await;
+            let urls = receiver.urls();
+            let (healthy, others) = urls.split_at(HEALTHY);
+            let organization = self.stack.organization_with(healthy).await?;
+            let another = self.stack.organization("bench").await?;
+            self.upstream.warm_up(organization.alone(), &receiver, 0..HEALTHY).await?;
+            match bad {
+                Bad::Nowhere => {}
+                Bad::OfAnother => another.webhooks(others).await?,
+                Bad::OfTheirOwn => organization.webhooks(others).await?,
+            }
             let rate = Rate { per_second: OTHERS_PER_SECOND, lasting };
-            let published = self.upstream.publish_steadily(organization.alone(), rate).await;
+            let second = Upstream::start(&self.stack.amqp_url);
+            let (published, _) = tokio::join!(
+                self.upstream.publish_steadily(organization.alone(), rate),
+                second.publish_steadily(another.alone(), rate)
+            );
+            second.stop();
             receiver.wait(0..HEALTHY, published.len(), PATIENCE).await;
             let latencies = receiver.latencies_ms(0..HEALTHY, &published);
             p99.push(percentile(&latencies, 0.99));
-            let what = format!("{HEALTHY} healthy webhooks beside {} bad ones", 3 * bad);
-            rows.extend(latency_rows(
-                &what,
-                &latencies,
-                &receiver.reconcile(0..HEALTHY, published.len()).note(),
-            ));
+            let what = format!("{HEALTHY} healthy webhooks {}", bad.told());
+            let note = receiver.reconcile(0..HEALTHY, published.len()).complete()?.note();
+            rows.extend(noted_latency_rows(&what, &latencies, &note));
             organization.delete().await?;
+            another.delete().await?;
             self.stack.clear_delayed_queues().await?;
         }
-        rows.push(Row::new("their p99 beside the bad ones, of that without", "times", vec![p99[1] / p99[0]]));
+        for (what, p99_beside) in [("another's", p99[1]), ("their own", p99[2])] {
+            let what = format!("their p99 beside {what} bad ones, of that without");
+            rows.push(Row::new(what, "times", vec![p99_beside / p99[0]]));
+        }
         Ok(rows)
     }
 
@@ -128,28 +178,34 @@ impl Fair<'_> {
         let receiver = Receiver::start(vec![Manner::Quick; 2]).await?;
         let flooding = self.stack.organization_with(&[receiver.url(0)]).await?;
         let other = self.stack.organization_with(&[receiver.url(1)]).await?;
-        self.upstream.warm_up(flooding.alone(), &receiver, 0..1).await;
-        self.upstream.warm_up(other.alone(), &receiver, 1..2).await;
+        self.upstream.warm_up(flooding.alone(), &receiver, 0..1).await?;
+        self.upstream.warm_up(other.alone(), &receiver, 1..2).await?;
         let flood = Rate { per_second: 3_000, lasting };
         let trickle = Rate { per_second: OTHERS_PER_SECOND, lasting };
         // By an upstream each, as organizations have.
         let second = Upstream::start(&self.stack.amqp_url);
+        let started = Instant::now();
         let (flooded, trickled) = tokio::join!(
             self.upstream.publish_steadily(flooding.alone(), flood),
             second.publish_steadily(other.alone(), trickle)
         );
         let ended = Instant::now();
+        let rate = flooded.len() as f64 / (ended - started).as_secs_f64();
         receiver.wait(0..1, flooded.len(), PATIENCE).await;
         receiver.wait(1..2, trickled.len(), PATIENCE).await;
         second.stop();
         let latencies = receiver.latencies_ms(1..2, &trickled);
-        let note = receiver.reconcile(1..2, trickled.len()).note();
-        let mut rows =
-            latency_rows("a small organization beside a flood of 3,000 events a second", &latencies, &note)
-                .to_vec();
+        let note = receiver.reconcile(1..2, trickled.len()).complete()?.note();
+        let mut rows = noted_latency_rows(
+            "a small organization beside a flood of 3,000 events a second",
+            &latencies,
+            &note,
+        )
+        .to_vec();
         let behind =
             receiver.last(0..1).map_or(f64::NAN, |last| last.saturating_duration_since(ended).as_secs_f64());
-        let note = receiver.reconcile(0..1, flooded.len()).note();
+        let note = receiver.reconcile(0..1, flooded.len()).complete()?.note();
+        let note = format!("; published at {rate:.0} a second{note}");
         rows.push(Row::new("the flood has all arrived, after its end", "s", vec![behind]).note(note));
         flooding.delete().await?;
         other.delete().await?;
@@ -163,11 +219,12 @@ impl Fair<'_> {
         let receiver = Receiver::start([Manner::Quick]).await?;
         let organization = self.stack.organization("bench").await?;
         organization.webhook(json!({ "url": receiver.url(0), "rate_limit_per_second": LIMIT })).await?;
+        self.upstream.warm_up(organization.alone(), &receiver, 0..1).await?;
         let rate = Rate { per_second: LIMIT * 3 / 2, lasting };
         let published = self.upstream.publish_steadily(organization.alone(), rate).await;
         receiver.wait(0..1, published.len(), PATIENCE).await;
         let requests = receiver.requests(0);
-        // The first seconds are the bucket's, and the webhook's own becoming known.
+        // In the first seconds it is not yet above the limit.
         let by_second = by_second(&requests);
         let whole = &by_second[by_second.len().min(5)..by_second.len().saturating_sub(1)];
         let rates: Vec<f64> =
@@ -178,7 +235,7 @@ impl Fair<'_> {
             " (in ten seconds from {:.1} to {:.1} a second){}",
             range(f64::min, &rates),
             range(f64::max, &rates),
-            receiver.reconcile(0..1, published.len()).note()
+            receiver.reconcile(0..1, published.len()).complete()?.note()
         );
         let mean = whole.iter().sum::<f64>() / whole.len() as f64;
         organization.delete().await?;
@@ -198,7 +255,7 @@ impl Fair<'_> {
             let what = format!("{} deliveries wait", waiting.deliveries);
             rows.push(Row::new(format!("{what}: the broker's CPU meanwhile"), "% of a core", vec![cpu]));
             let latencies = path::latencies_ms(self.stack, &self.upstream, for_how_long).await?;
-            rows.extend(latency_rows(&format!("{what}: publish to receipt"), &latencies, ""));
+            rows.extend(latency_rows(&format!("{what}: publish to receipt"), &latencies));
             waiting.end().await?;
         }
         Ok(rows)
@@ -210,8 +267,8 @@ impl Fair<'_> {
         let receiver = Receiver::start([Manner::Switched(Arc::clone(&down)), Manner::Quick]).await?;
         let hit = self.stack.organization_with(&[receiver.url(0)]).await?;
         let other = self.stack.organization_with(&[receiver.url(1)]).await?;
-        self.upstream.warm_up(hit.alone(), &receiver, 0..1).await;
-        self.upstream.warm_up(other.alone(), &receiver, 1..2).await;
+        self.upstream.warm_up(hit.alone(), &receiver, 0..1).await?;
+        self.upstream.warm_up(other.alone(), &receiver, 1..2).await?;
         // Well for a sixth of the time, then down for as long as that, then well again.
         let whole = lasting * 8 / 6;
         let second = Upstream::start(&self.stack.amqp_url);
@@ -230,8 +287,9 @@ impl Fair<'_> {
         );
         receiver.wait(1..2, trickled.len(), PATIENCE).await;
         let latencies = receiver.latencies_ms(1..2, &trickled);
-        let note = receiver.reconcile(1..2, trickled.len()).note();
-        let mut rows = latency_rows("another organization during an outage", &latencies, &note).to_vec();
+        let note = receiver.reconcile(1..2, trickled.len()).complete()?.note();
+        let mut rows =
+            noted_latency_rows("another organization during an outage", &latencies, &note).to_vec();
         receiver.wait(0..1, sent.len(), AFTER_AN_OUTAGE).await;
         second.stop();
         let requests = receiver.requests(0);
@@ -245,7 +303,7 @@ impl Fair<'_> {
         let most = by_second(&after).into_iter().fold(0.0, f64::max);
         rows.push(Row::new("and in the busiest second after it is back", "requests/s", vec![most]));
         let last = receiver.last(0..1).map_or(f64::NAN, |last| (last - until).as_secs_f64());
-        let note = receiver.reconcile(0..1, sent.len()).note();
+        let note = receiver.reconcile(0..1, sent.len()).complete()?.note();
         rows.push(Row::new("everything has arrived, after it is back", "s", vec![last]).note(note));
         hit.delete().await?;
         other.delete().await?;

@@ -48,6 +48,12 @@ impl Row {
     }
 }
 
+/// How long something took: half of the times, and all but a hundredth.
+pub(crate) fn latency_rows(what: &str, latencies_ms: &[f64]) -> [Row; 2] {
+    let row = |name, share| Row::new(format!("{what}: {name}"), "ms", vec![percentile(latencies_ms, share)]);
+    [row("p50", 0.5), row("p99", 0.99)]
+}
+
 pub(crate) fn median(values: &[f64]) -> f64 {
     percentile(values, 0.5)
 }

@@ -83,7 +83,7 @@ impl Growth<'_> {
     async fn point(&self, audience: Audience<'_>, axis: &'static str, x: usize) -> anyhow::Result<Vec<Row>> {
         let Growing { events, runs, latency_for, .. } = self.growing;
         let Audience { organizations, receiver, .. } = audience;
-        self.upstream.warm_up(organizations, receiver, 0..1).await;
+        self.upstream.warm_up(organizations, receiver, 0..1).await?;
         let events = events.max(organizations.len() * CHANNELS);
         let throughput = path::throughput(self.stack, self.upstream, audience, events, runs).await?;
         let (mut p50, mut p99) = (Vec::new(), Vec::new());

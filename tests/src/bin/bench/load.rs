@@ -24,6 +24,8 @@ pub(crate) const CHANNELS: usize = 100;
 const STRIDE: usize = 7_919;
 /// Nothing arriving for so long means that nothing will.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// So many seconds and more: far longer than a webhook takes to be known everywhere.
+const WARM_UPS: usize = 30;
 /// The timers' own grain: a rate of more than one event in it is published by several at once.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -111,18 +113,19 @@ impl Upstream {
         organizations: &[String],
         receiver: &Receiver,
         hooks: std::ops::Range<usize>,
-    ) {
+    ) -> anyhow::Result<()> {
         let events = organizations.len() * CHANNELS;
-        loop {
+        for _ in 0..WARM_UPS {
             // Events of one number look alike, whichever run they are of.
             receiver.clear();
             self.publish_all(organizations, events).await;
             receiver.wait(hooks.clone(), events, Duration::from_secs(2)).await;
             if receiver.reconcile(hooks.clone(), events).missing == 0 {
                 receiver.clear();
-                return;
+                return Ok(());
             }
         }
+        anyhow::bail!("the receiver does not get {events} events however often they are published")
     }
 }
 

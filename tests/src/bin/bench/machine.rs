@@ -14,26 +14,48 @@ use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use prometheus::Registry;
 
-use crate::figures::Row;
+use crate::figures::{Row, latency_rows};
+use crate::path::ONE_AT_A_TIME;
 use crate::receiver::{Manner, Receiver};
 use crate::stack::Stack;
 use crate::{Load, load};
 
 const QUEUES: [&str; 2] = ["bench.first", "bench.second"];
-/// As many as a sender has, and a publisher.
+/// As many as a webhook of the other sections may have.
 const REQUESTS_IN_FLIGHT: usize = 64;
 const UNCONFIRMED: usize = 500;
 
-pub(crate) async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Vec<Row>> {
-    let (mut posts, mut hops) = (Vec::new(), Vec::new());
+/// What the machine can do.
+pub(crate) struct Machine {
+    pub(crate) posts: Row,
+    pub(crate) two_hops: Row,
+    /// What the two queues cost the broker, and how long single messages take through them (p50 and p99).
+    pub(crate) of_two_hops: [Row; 3],
+}
+
+pub(crate) async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Machine> {
+    let (mut posts, mut throughput, mut broker_s) = (Vec::new(), Vec::new(), Vec::new());
+    let mut hops = TwoHops::start(stack).await?;
     for _ in 0..load.runs {
         posts.push(post_straight(load.events).await?);
-        hops.push(two_hops(stack, load.events).await?);
+        let before = stack.processes.spent()?;
+        throughput.push(hops.throughput(load.events).await);
+        let spent = stack.processes.spent()?.since(&before, |name| name == "RABBITMQ");
+        broker_s.push(1_000.0 * spent / load.events as f64);
     }
-    Ok(vec![
-        Row::new("POST straight to the receiver", "requests/s", posts),
-        Row::new("two quorum queues without work", "messages/s", hops),
-    ])
+    let latencies = hops.latencies_ms(ONE_AT_A_TIME, load.latency_for).await;
+    hops.end().await?;
+    let what = "two quorum queues without work";
+    let [p50, p99] = latency_rows(&format!("{what}, {ONE_AT_A_TIME} messages a second"), &latencies);
+    Ok(Machine {
+        posts: Row::new("POST straight to the receiver", "requests/s", posts),
+        two_hops: Row::new(what, "messages/s", throughput),
+        of_two_hops: [
+            Row::new(format!("CPU for 1,000 messages, {what}: the broker"), "s", broker_s),
+            p50,
+            p99,
+        ],
+    })
 }
 
 async fn post_straight(events: usize) -> anyhow::Result<f64> {
@@ -71,74 +93,108 @@ impl Content for Body {
 
 /// Publish → queue → consume, publish, confirm, ack → queue → consume, ack: the path's hops with the path's own
 /// consumer and publisher.
-async fn two_hops(stack: &Stack, events: usize) -> anyhow::Result<f64> {
-    let broker = Broker::new(stack.amqp_url.clone(), Topology::default(), "bench");
-    let connection = broker.connect("hops").await?;
-    let channel = connection.create_channel().await?;
-    for queue in QUEUES {
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-        channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
-        channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await?;
-    }
-    let (health, shutdown) = (Health::new(&Registry::new()), Shutdown::new());
-    let component = |name| health.component(name);
-    let components = [component("publisher"), component("passing"), component("first"), component("second")];
-    let [publishing, passing, consuming @ ..] = components.clone();
-    let publisher = Publisher::start(broker.clone(), publishing, shutdown.clone());
-    let passing = Publisher::start(broker.clone(), passing, shutdown.clone());
-    let mut consumers = Vec::new();
-    for (queue, component) in QUEUES.into_iter().zip(consuming) {
-        let source = Source { queue: queue.to_owned(), prefetch: 1_000, number: 0 };
-        consumers.push(Consumer::<Body>::start(
-            broker.clone(),
-            move |_| vec![source.clone()],
-            publisher.clone(),
-            component,
-            shutdown.clone(),
-        ));
-    }
-    join_all(components.iter().map(Component::wait_until_up)).await;
-    let (mut second, mut first) = (consumers.remove(1), consumers.remove(0));
-    tokio::spawn(async move {
-        while let Some(message) = first.next().await {
-            let passing = passing.clone();
-            tokio::spawn(async move {
-                let publication = publication(QUEUES[1], message.content.0.body.clone());
-                passing.publish_until_confirmed(&publication).await;
-                message.ack();
-            });
+struct TwoHops {
+    broker: Broker,
+    publisher: Publisher,
+    arrived: Consumer<Body>,
+    shutdown: Shutdown,
+}
+
+impl TwoHops {
+    async fn start(stack: &Stack) -> anyhow::Result<Self> {
+        let broker = Broker::new(stack.amqp_url.clone(), Topology::default(), "bench");
+        let connection = broker.connect("hops").await?;
+        let channel = connection.create_channel().await?;
+        for queue in QUEUES {
+            let mut arguments = FieldTable::default();
+            arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+            channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
+            channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await?;
         }
-    });
-    let started = Instant::now();
-    let publish = async {
-        let mut unconfirmed = FuturesUnordered::new();
-        for number in 0..events {
-            if unconfirmed.len() == UNCONFIRMED {
-                unconfirmed.next().await;
+        connection.close(200, "done".into()).await?;
+        let (health, shutdown) = (Health::new(&Registry::new()), Shutdown::new());
+        let component = |name| health.component(name);
+        let components =
+            [component("publisher"), component("passing"), component("first"), component("second")];
+        let [publishing, passing, first, second] = components.clone();
+        let publisher = Publisher::start(broker.clone(), publishing, shutdown.clone());
+        let passing = Publisher::start(broker.clone(), passing, shutdown.clone());
+        let consume = |queue: &str, component| {
+            let source = Source { queue: queue.to_owned(), prefetch: 1_000, number: 0 };
+            let sources = move |_: &Topology| vec![source.clone()];
+            Consumer::<Body>::start(broker.clone(), sources, publisher.clone(), component, shutdown.clone())
+        };
+        let (mut first, arrived) = (consume(QUEUES[0], first), consume(QUEUES[1], second));
+        join_all(components.iter().map(Component::wait_until_up)).await;
+        tokio::spawn(async move {
+            while let Some(message) = first.next().await {
+                let passing = passing.clone();
+                tokio::spawn(async move {
+                    let publication = publication(QUEUES[1], message.content.0.body.clone());
+                    passing.publish_until_confirmed(&publication).await;
+                    message.ack();
+                });
             }
-            let body = load::event("hops", "none", number);
-            let publication = publication(QUEUES[0], body.into());
-            let publisher = publisher.clone();
-            unconfirmed.push(async move { publisher.publish_until_confirmed(&publication).await });
-        }
-        while unconfirmed.next().await.is_some() {}
-    };
-    let receive = async {
-        for _ in 0..events {
-            if let Some(message) = second.next().await {
-                message.ack();
-            }
-        }
-    };
-    tokio::join!(publish, receive);
-    let elapsed = started.elapsed();
-    shutdown.stop();
-    for queue in QUEUES {
-        channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
+        });
+        Ok(Self { broker, publisher, arrived, shutdown })
     }
-    connection.close(200, "done".into()).await?;
-    Ok(events as f64 / elapsed.as_secs_f64())
+
+    /// Messages a second, with as many unconfirmed as a publisher has.
+    async fn throughput(&mut self, events: usize) -> f64 {
+        let started = Instant::now();
+        let publish = async {
+            let mut unconfirmed = FuturesUnordered::new();
+            for number in 0..events {
+                if unconfirmed.len() == UNCONFIRMED {
+                    unconfirmed.next().await;
+                }
+                unconfirmed.push(publish(&self.publisher, number));
+            }
+            while unconfirmed.next().await.is_some() {}
+        };
+        let receive = async {
+            for _ in 0..events {
+                if let Some(message) = self.arrived.next().await {
+                    message.ack();
+                }
+            }
+        };
+        tokio::join!(publish, receive);
+        events as f64 / started.elapsed().as_secs_f64()
+    }
+
+    /// How long single messages take through both, in milliseconds.
+    async fn latencies_ms(&mut self, per_second: u32, lasting: Duration) -> Vec<f64> {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second);
+        let mut latencies = Vec::new();
+        for number in 0..(lasting.as_secs_f64() * f64::from(per_second)) as usize {
+            ticks.tick().await;
+            let published = Instant::now();
+            let receive = async {
+                if let Some(message) = self.arrived.next().await {
+                    latencies.push(published.elapsed().as_secs_f64() * 1_000.0);
+                    message.ack();
+                }
+            };
+            tokio::join!(publish(&self.publisher, number), receive);
+        }
+        latencies
+    }
+
+    async fn end(self) -> anyhow::Result<()> {
+        self.shutdown.stop();
+        let connection = self.broker.connect("hops").await?;
+        let channel = connection.create_channel().await?;
+        for queue in QUEUES {
+            channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
+        }
+        Ok(connection.close(200, "done".into()).await?)
+    }
+}
+
+async fn publish(publisher: &Publisher, number: usize) {
+    let body = load::event("hops", "none", number);
+    publisher.publish_until_confirmed(&publication(QUEUES[0], body.into())).await;
 }
 
 fn publication(queue: &str, body: bytes::Bytes) -> Publication {

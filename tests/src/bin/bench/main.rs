@@ -27,9 +27,10 @@ mod waiting;
 
 use std::time::Duration;
 
-use fair::Lasting;
+use fair::{Lasting, Scenario};
 use growth::Growing;
 use history::History;
+use machine::Machine;
 use population::Population;
 use reads::Reading;
 use report::Report;
@@ -115,9 +116,34 @@ const QUICK: Load = Load {
     reading: Reading { log: 1_000, webhooks: 100, runs: 1, requests: 20 },
 };
 
-/// What can be measured alone: `make bench` with its name does so.
-const SECTIONS: [&str; 7] = ["path", "ingest", "fair", "matching", "growth", "reads", "memory"];
+/// What can be measured alone: `deploy/local/bench` with its name does so.
+const SECTIONS: [(&str, Section); 11] = [
+    ("path", Section::Path),
+    ("ingest", Section::Ingest),
+    ("neighbours", Section::Fair(Scenario::Neighbours)),
+    ("flood", Section::Fair(Scenario::Flood)),
+    ("limit", Section::Fair(Scenario::Limit)),
+    ("waiting", Section::Fair(Scenario::Waiting)),
+    ("outage", Section::Fair(Scenario::Outage)),
+    ("matching", Section::Matching),
+    ("growth", Section::Growth),
+    ("reads", Section::Reads),
+    ("memory", Section::Memory),
+];
+/// The name of all scenarios of fairness.
+const FAIR: &str = "fair";
 const SIZES: [(&str, Load); 2] = [("quick", QUICK), ("hundredth", HUNDREDTH)];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Path,
+    Ingest,
+    Fair(Scenario),
+    Matching,
+    Growth,
+    Reads,
+    Memory,
+}
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -130,17 +156,17 @@ async fn main() -> anyhow::Result<()> {
     let mut history = History::new();
     for section in sections {
         let rows = match section {
-            "path" => {
-                let mut rows = machine::measure(&stack, load).await?;
-                rows.extend(path::measure(&stack, load, &rows[1]).await?);
-                rows
+            Section::Path => {
+                let Machine { posts, two_hops, of_two_hops } = machine::measure(&stack, load).await?;
+                let path = path::measure(&stack, load, &two_hops).await?;
+                [posts, two_hops].into_iter().chain(of_two_hops).chain(path).collect()
             }
-            "ingest" => ingest::measure(&stack, load).await?,
-            "fair" => fair::measure(&stack, load.fair).await?,
-            "matching" => matching::measure(load.max_webhooks),
-            "growth" => growth::measure(&stack, load.growing, &mut population, &mut history).await?,
-            "reads" => reads::measure(&stack, load.reading, &mut population, &mut history).await?,
-            _ => memory::measure(&stack, &mut population, load.max_webhooks).await?,
+            Section::Ingest => ingest::measure(&stack, load).await?,
+            Section::Matching => matching::measure(load.max_webhooks),
+            Section::Growth => growth::measure(&stack, load.growing, &mut population, &mut history).await?,
+            Section::Reads => reads::measure(&stack, load.reading, &mut population, &mut history).await?,
+            Section::Memory => memory::measure(&stack, &mut population, load.max_webhooks).await?,
+            Section::Fair(scenario) => fair::measure(&stack, scenario, load.fair).await?,
         };
         report.add(rows)?;
     }
@@ -150,34 +176,37 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// How much is measured, and which sections, in their order; all unless some are named.
-fn asked_for(arguments: impl Iterator<Item = String>) -> anyhow::Result<(Load, Vec<&'static str>)> {
+fn asked_for(arguments: impl Iterator<Item = String>) -> anyhow::Result<(Load, Vec<Section>)> {
     let (mut load, mut named) = (FULL, Vec::new());
     for argument in arguments {
         if let Some((_, size)) = SIZES.into_iter().find(|(name, _)| *name == argument) {
             load = size;
-        } else if let Some(section) = SECTIONS.into_iter().find(|section| *section == argument) {
+        } else if argument == FAIR {
+            named.extend(Scenario::ALL.map(Section::Fair));
+        } else if let Some((_, section)) = SECTIONS.into_iter().find(|(name, _)| *name == argument) {
             named.push(section);
         } else {
             anyhow::bail!("{argument:?} cannot be measured; `deploy/local/bench help` says what can");
         }
     }
-    let is_wanted = |section: &&str| named.is_empty() || named.contains(section);
-    Ok((load, SECTIONS.into_iter().filter(is_wanted).collect()))
+    let all = SECTIONS.into_iter().map(|(_, section)| section);
+    Ok((load, all.filter(|section| named.is_empty() || named.contains(section)).collect()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn asked(arguments: &[&str]) -> anyhow::Result<(Load, Vec<&'static str>)> {
+    fn asked(arguments: &[&str]) -> anyhow::Result<(Load, Vec<Section>)> {
         asked_for(arguments.iter().map(|argument| (*argument).to_owned()))
     }
 
     #[test]
     fn everything_is_measured_unless_sections_are_named_and_in_one_order() {
-        assert_eq!(asked(&[]).unwrap().1, SECTIONS);
+        assert_eq!(asked(&[]).unwrap().1, SECTIONS.map(|(_, section)| section));
         let (load, sections) = asked(&["reads", "quick", "path"]).unwrap();
-        assert_eq!((load.events, sections), (QUICK.events, vec!["path", "reads"]));
+        assert_eq!((load.events, sections), (QUICK.events, vec![Section::Path, Section::Reads]));
+        assert_eq!(asked(&["limit", "fair"]).unwrap().1, Scenario::ALL.map(Section::Fair));
     }
 
     #[test]

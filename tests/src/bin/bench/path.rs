@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use crate::Load;
 use crate::cost::SERVICES;
-use crate::figures::{Row, median, percentile};
+use crate::figures::{Row, latency_rows, median};
 use crate::load::{PATIENCE, Rate, Upstream};
 use crate::receiver::{Manner, Receiver, Reconciled};
 use crate::stack::Stack;
 
 const FAN_OUT: usize = 10;
-const ONE_AT_A_TIME: u32 = 50;
+pub(crate) const ONE_AT_A_TIME: u32 = 50;
 
 pub(crate) async fn measure(stack: &Stack, load: Load, two_hops: &Row) -> anyhow::Result<Vec<Row>> {
     let upstream = Upstream::start(&stack.amqp_url);
@@ -22,10 +22,7 @@ pub(crate) async fn measure(stack: &Stack, load: Load, two_hops: &Row) -> anyhow
     rows.extend(fan_out.rows(&format!("fan-out to {FAN_OUT} webhooks"), ""));
     rows.extend(stack.processes.peak_memory("at full load")?);
     let latencies = latencies_ms(stack, &upstream, load.latency_for).await?;
-    for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
-        let name = format!("publish to receipt at {ONE_AT_A_TIME} events a second, {name}");
-        rows.push(Row::new(name, "ms", vec![percentile(&latencies, share)]));
-    }
+    rows.extend(latency_rows(&format!("publish to receipt at {ONE_AT_A_TIME} events a second"), &latencies));
     upstream.stop();
     Ok(rows)
 }
@@ -74,7 +71,7 @@ async fn to_webhooks(
 ) -> anyhow::Result<Throughput> {
     let receiver = Receiver::start(vec![Manner::Quick; webhooks]).await?;
     let organization = stack.organization_with(&receiver.urls()).await?;
-    upstream.warm_up(organization.alone(), &receiver, 0..webhooks).await;
+    upstream.warm_up(organization.alone(), &receiver, 0..webhooks).await?;
     let audience = Audience { organizations: organization.alone(), receiver: &receiver, hooks: webhooks };
     let throughput = throughput(stack, upstream, audience, events, runs).await?;
     organization.delete().await?;
@@ -108,11 +105,7 @@ pub(crate) async fn throughput(
         throughput.database_s.push(cost(&|name| name == "POSTGRES"));
         throughput.reconciled += receiver.reconcile(0..hooks, events);
     }
-    anyhow::ensure!(
-        throughput.reconciled.missing == 0,
-        "deliveries are missing: {:?}",
-        throughput.reconciled
-    );
+    throughput.reconciled.complete()?;
     Ok(throughput)
 }
 
@@ -124,7 +117,7 @@ pub(crate) async fn latencies_ms(
 ) -> anyhow::Result<Vec<f64>> {
     let receiver = Receiver::start([Manner::Quick]).await?;
     let organization = stack.organization_with(&receiver.urls()).await?;
-    upstream.warm_up(organization.alone(), &receiver, 0..1).await;
+    upstream.warm_up(organization.alone(), &receiver, 0..1).await?;
     let audience = Audience { organizations: organization.alone(), receiver: &receiver, hooks: 1 };
     let latencies = latencies_to(upstream, audience, lasting).await?;
     organization.delete().await?;

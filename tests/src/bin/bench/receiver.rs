@@ -64,6 +64,12 @@ pub(crate) struct Reconciled {
 }
 
 impl Reconciled {
+    /// Itself, where nothing is missing: a figure of what arrived alone would be too good.
+    pub(crate) fn complete(self) -> anyhow::Result<Self> {
+        anyhow::ensure!(self.missing == 0, "deliveries are missing: {self:?}");
+        Ok(self)
+    }
+
     /// As a note to a figure.
     pub(crate) fn note(self) -> String {
         format!("; {} missing, {} duplicates", self.missing, self.duplicates)

@@ -87,9 +87,7 @@ impl Stack {
     /// A new organization with a webhook for each of these URLs, which takes everything.
     pub(crate) async fn organization_with(&self, urls: &[String]) -> anyhow::Result<Organization> {
         let organization = self.organization("bench").await?;
-        for url in urls {
-            organization.webhook(json!({ "url": url, "max_in_flight": 64 })).await?;
-        }
+        organization.webhooks(urls).await?;
         Ok(organization)
     }
 
@@ -229,6 +227,14 @@ impl Organization {
 
     pub(crate) async fn webhook(&self, webhook: Value) -> anyhow::Result<()> {
         self.stack.post("/v1/webhooks", &self.key, webhook).await?;
+        Ok(())
+    }
+
+    /// A webhook for each of these URLs, which takes everything.
+    pub(crate) async fn webhooks(&self, urls: &[String]) -> anyhow::Result<()> {
+        for url in urls {
+            self.webhook(json!({ "url": url, "max_in_flight": 64 })).await?;
+        }
         Ok(())
     }
 

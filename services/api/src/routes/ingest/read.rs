@@ -1,7 +1,7 @@
 //! Events as HTTP carries them: CloudEvents' structured, batched and binary mode, and plain JSON.
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use cuewire::event::{AttributeValue, Draft, Event, EventError, MAX_BATCH_EVENTS, is_structured};
 use percent_encoding::percent_decode;
 use serde_json::value::RawValue;
@@ -29,6 +29,10 @@ pub(super) enum Mode {
 impl Mode {
     /// The mode that the headers tell.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let is_encoded = |encoding: &HeaderValue| !encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+        if headers.get(header::CONTENT_ENCODING).is_some_and(is_encoded) {
+            return Err(Problem::unsupported("send the body as it is, without a `Content-Encoding`"));
+        }
         let media_type = content_type(headers).unwrap_or_default();
         let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         // The order in which the HTTP binding of CloudEvents tells the modes apart: the content type wins.
@@ -120,4 +124,23 @@ fn attribute(name: &str, value: &HeaderValue) -> Result<String, EventError> {
     let text = percent_decode(value.as_bytes()).decode_utf8();
     text.map(std::borrow::Cow::into_owned)
         .map_err(|_| EventError::invalid(name, "is not UTF-8 after its percent-encoding was taken off"))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn a_body_that_would_have_to_be_decoded_is_refused() {
+        let mode = |encoding: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+            Mode::of(&headers).map_err(|problem| problem.status)
+        };
+        assert_eq!(mode("identity"), Ok(Mode::Json));
+        assert_eq!(mode("gzip"), Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
 }
