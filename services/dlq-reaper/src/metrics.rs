@@ -88,7 +88,7 @@ impl Metrics {
             open_breakers: gauge(
                 registry,
                 "cuewire_reaper_open_breakers",
-                "Webhooks whose circuit breaker is open; every replica tells of all",
+                "Enabled webhooks whose circuit breaker is open; every replica tells of all",
             ),
             redrive_lateness: histogram(
                 registry,

@@ -2,8 +2,8 @@
 //!
 //! A webhook's breaker is a row of the database, the same for all senders, who hear of each change. While it is
 //! open, deliveries are parked for the next probe, spread out behind it; one that comes when the probe is due
-//! claims it, and is sent. Nothing here is written but on transitions; these rare ways are boxed, since every delivery that
-//! waits has room for the largest of its ways.
+//! claims it, and is sent. Nothing here is written but on transitions; these rare ways are boxed, since every
+//! delivery that waits has room for the largest of its ways.
 
 use std::time::Duration;
 

@@ -202,16 +202,17 @@ impl Sender {
         }
     }
 
-    /// The delivery comes back later, without having been attempted. The turn that a rate limit has given it is its own until
-    /// it has used it.
+    /// The delivery comes back later, without having been attempted. One that its rate limit has let through, or given a
+    /// place, does not stand behind all who wait for the limit again.
     fn stay_away(&self, delivery: DeliveryMessage, target: &Target, wait: Duration, cause: Cause) -> Step {
         self.parkings.note(delivery.webhook, cause);
         let at = OffsetDateTime::now_utc() + wait;
-        let delivery = match cause {
-            Cause::Limited => delivery.at_its_place(at),
-            Cause::Busy if target.webhook.rate_limit().is_some() => delivery.at_its_place(at),
-            Cause::Busy | Cause::Open => delivery.parked(at),
+        let has_place = match cause {
+            Cause::Limited => true,
+            Cause::Busy => target.webhook.rate_limit().is_some(),
+            Cause::Open => delivery.has_place,
         };
+        let delivery = if has_place { delivery.at_its_place(at) } else { delivery.parked(at) };
         Step::Wait(Box::new(delivery), at, cause.as_str())
     }
 

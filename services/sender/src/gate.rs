@@ -40,8 +40,8 @@ use crate::metrics::Metrics;
 
 /// A turn that is further away than this is not waited for here.
 const NEAR: Duration = Duration::from_millis(250);
-/// Between two of a webhook's deliveries that come back after its probe: of what fails at once, the pace would let all come
-/// together, before everybody else's retries, and for nothing if the probe fails.
+/// Between two of a webhook's deliveries that come back after its probe: by the pace of what fails at once all would
+/// come together, before everybody else's retries, and for nothing if the probe fails.
 const BEHIND_PROBE: Duration = Duration::from_millis(2);
 /// A webhook without deliveries for so long is forgotten, its pace with it.
 const FORGET_AFTER: Duration = Duration::from_secs(10 * 60);
@@ -61,7 +61,7 @@ pub struct Asking {
     pub slots: u32,
     /// Attempts a second to the webhook, by all senders.
     pub rate_limit: Option<u32>,
-    /// Whether it comes back at a place that the rate limit gave it.
+    /// Whether the rate limit has given it a place, or let it through, before.
     pub has_place: bool,
 }
 

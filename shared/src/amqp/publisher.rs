@@ -2,7 +2,8 @@
 //!
 //! One task owns the channel (concurrent publishes on clones of a channel can swap their confirms); callers
 //! hand it a message and await the broker's word. A nack or a return concerns its message alone; an error,
-//! or silence while messages are unconfirmed, ends the connection and fails what was under way.
+//! or silence while messages are unconfirmed, ends the connection and fails what was under way. A return from an
+//! exchange of the topology ends it too, when all is confirmed: the next one declares what is missing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +70,28 @@ pub enum PublishError {
     Unroutable,
 }
 
+/// A message that comes back however often everything is declared is no reason to do so all the time.
+const DECLARE_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 type Handed = (Publication, Waiting);
+
+/// What outlives a connection.
+struct Desk {
+    handed: mpsc::Receiver<Handed>,
+    /// When a connection was ended last, so that the next one declares everything.
+    declared_again: Option<Instant>,
+}
+
+impl Desk {
+    /// Whether it may help to declare everything again, which is done then.
+    fn may_declare_again(&mut self) -> bool {
+        let may = self.declared_again.is_none_or(|at| at.elapsed() > DECLARE_AGAIN_AFTER);
+        if may {
+            self.declared_again = Some(Instant::now());
+        }
+        may
+    }
+}
 
 /// Hands messages to the task that owns the channel. Clones share it.
 #[derive(Debug, Clone)]
@@ -105,17 +127,17 @@ impl Publisher {
 
 async fn run(broker: Broker, component: Component, shutdown: Shutdown, handed: mpsc::Receiver<Handed>) {
     // The sessions take turns with the receiver; between them, what is handed over fails at once.
-    let handed = Arc::new(Mutex::new(handed));
+    let desk = Arc::new(Mutex::new(Desk { handed, declared_again: None }));
     let silence = broker.timeouts.confirm;
     let sessions = broker.supervise(&component, &shutdown, |connection| {
-        let handed = Arc::clone(&handed);
+        let desk = Arc::clone(&desk);
         let component = &component;
-        async move { publish_over(connection, component, silence, &mut *handed.lock().await).await }
+        async move { publish_over(connection, component, silence, &mut *desk.lock().await).await }
     });
     let refuse = async {
         loop {
             // Locked only while no session runs.
-            let next = handed.lock().await.try_recv();
+            let next = desk.lock().await.handed.try_recv();
             match next {
                 Ok((_, confirm)) => {
                     let _ = confirm.send(Err(PublishError::Lost));
@@ -138,7 +160,7 @@ async fn publish_over(
     connection: Link,
     component: &Component,
     silence: Duration,
-    handed: &mut mpsc::Receiver<Handed>,
+    desk: &mut Desk,
 ) -> lapin::Result<()> {
     // Or a loss would go unnoticed until there is something to publish, which would then fail.
     let mut events = connection.events_listener();
@@ -150,8 +172,9 @@ async fn publish_over(
     // The broker is short of memory or disk and reads no more. What is under way stays so: published
     // again on another connection, it would be there as often as was tried, once the broker reads on.
     let mut blocked = false;
-    let mut all_is_handed = false;
-    while !(all_is_handed && under_way.is_empty()) {
+    // Nobody has anything to publish any more, or everything is to be declared again.
+    let mut is_ending = false;
+    while !(is_ending && under_way.is_empty()) {
         tokio::select! {
             biased;
             Some(confirmed) = under_way.next(), if !under_way.is_empty() => {
@@ -159,13 +182,14 @@ async fn publish_over(
                 let noted = note(&mut verdicts, confirmed, &mut under_way);
                 verdicts.tell();
                 noted?;
-                if let Some(exchange) = verdicts.queueless() {
-                    // The next connection declares it again.
-                    let what = format!("the queue of the exchange {exchange:?} is gone");
-                    return Err(std::io::Error::other(what).into());
+                if let Some(exchange) = verdicts.take_queueless()
+                    && desk.may_declare_again()
+                {
+                    tracing::warn!(exchange, "no queue takes what is published there; declaring everything again");
+                    is_ending = true;
                 }
             }
-            next = handed.recv(), if under_way.len() < MAX_UNCONFIRMED && !blocked && !all_is_handed => match next {
+            next = desk.handed.recv(), if under_way.len() < MAX_UNCONFIRMED && !blocked && !is_ending => match next {
                 // Whoever gave up while the broker took nothing will come again.
                 Some((_, waiting)) if waiting.is_closed() => {}
                 Some((publication, waiting)) => {
@@ -174,7 +198,7 @@ async fn publish_over(
                     }
                     under_way.push(publish(&channel, publication, waiting));
                 }
-                None => all_is_handed = true,
+                None => is_ending = true,
             },
             Some(event) = events.next() => match event {
                 Event::Error(error) => return Err(error),

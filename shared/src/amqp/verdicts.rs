@@ -57,14 +57,16 @@ impl Verdicts {
         if let Some(CameBack { id, exchange }) = said.came_back {
             *self.came_back.entry(id).or_default() += 1;
             // Through the exchange without a name goes what is for one caller, who may be gone.
-            self.queueless = Some(exchange).filter(|name| !name.is_empty()).or(self.queueless.take());
+            if !exchange.is_empty() {
+                self.queueless = Some(exchange);
+            }
         }
         self.said.push((said.is_taken, id, waiting));
     }
 
-    /// An exchange from which a message has come back, which can only be when its queue is gone.
-    pub(super) fn queueless(&self) -> Option<&str> {
-        self.queueless.as_deref()
+    /// An exchange from which a message has come back: its queue is gone, or its binding. Told once.
+    pub(super) fn take_queueless(&mut self) -> Option<String> {
+        self.queueless.take()
     }
 
     /// Tells those who wait. To be called when all is noted that was said so far: the return of a message may be with
@@ -143,10 +145,11 @@ mod tests {
     #[test]
     fn a_message_that_came_back_from_an_exchange_with_a_name_tells_that_its_queue_is_gone() {
         let mut verdicts = Verdicts::default();
-        for (exchange, queueless) in [("", None), ("retry.5s", Some("retry.5s")), ("", Some("retry.5s"))] {
+        for exchange in ["", "retry.5s", ""] {
             let came_back = Some(CameBack { id: "1".to_owned(), exchange: exchange.to_owned() });
             verdicts.note(Said { is_taken: true, came_back }, "1".to_owned(), oneshot::channel().0);
-            assert_eq!(verdicts.queueless(), queueless);
         }
+        assert_eq!(verdicts.take_queueless().as_deref(), Some("retry.5s"));
+        assert_eq!(verdicts.take_queueless(), None);
     }
 }

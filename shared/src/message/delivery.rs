@@ -46,7 +46,7 @@ pub struct DeliveryMessage {
     pub deadline: OffsetDateTime,
     /// Not to be sent before this time.
     pub not_before: Option<OffsetDateTime>,
-    /// Whether it comes back then to a place that its webhook's rate limit gave it.
+    /// Whether its webhook's rate limit has given it a place, or let it through, before.
     pub has_place: bool,
     /// Whether this attempt may be on record, made by somebody who takes no step after it: the broker has delivered it
     /// before, or a sender has left it when it stopped.
@@ -136,7 +136,7 @@ impl DeliveryMessage {
         self
     }
 
-    /// The same attempt, at a place that its webhook's rate limit has for it at `at`.
+    /// The same attempt, not before `at`, and before those that its webhook's rate limit has given no place yet.
     #[must_use]
     pub fn at_its_place(self, at: OffsetDateTime) -> Self {
         Self { has_place: true, ..self.parked(at) }

@@ -75,7 +75,7 @@ struct Accepted {
         (status = 403, description = "An event names another organization"),
         (status = 413, description = "An event is over 256 KiB, or a batch over 1,000 events, 8 MiB, or what can be \
             checked with schemas at once"),
-        (status = 415, description = "The content type is none of an event's"),
+        (status = 415, description = "The content type is none of an event's, or the body is encoded"),
         (status = 422, description = "An event is not valid, or does not fit the schema of its type that is in force; \
             `errors` names the place, and in a batch the index of each that is not"),
         (status = 429, description = "The organization publishes more than it may: repeat it after `Retry-After`"),

@@ -20,8 +20,8 @@ const HEALTHY: usize = 20;
 /// Of each kind.
 const BAD: usize = 5;
 const SLOW: Duration = Duration::from_secs(10);
-/// The last that a receiver gets of what it missed is what was sent as a probe meanwhile: it has failed twice, and is due
-/// after five minutes.
+/// The last that a receiver gets of what it missed is what was sent as a probe meanwhile: it has failed twice, and
+/// is due after five minutes.
 const AFTER_AN_OUTAGE: Duration = Duration::from_secs(240);
 
 /// How long the scenarios last.
@@ -269,7 +269,7 @@ impl Fair<'_> {
         let other = self.stack.organization_with(&[receiver.url(1)]).await?;
         self.upstream.warm_up(hit.alone(), &receiver, 0..1).await?;
         self.upstream.warm_up(other.alone(), &receiver, 1..2).await?;
-        // Well for a sixth of the time, then down for as long as that, then well again.
+        // Well for a sixth of the time that it is down, down, then well for another sixth.
         let whole = lasting * 8 / 6;
         let second = Upstream::start(&self.stack.amqp_url);
         let switch = async {

@@ -139,7 +139,7 @@ impl TwoHops {
         Ok(Self { broker, publisher, arrived, shutdown })
     }
 
-    /// Messages a second, with as many unconfirmed as a publisher has.
+    /// Messages a second, with as many unconfirmed as the publisher of events has.
     async fn throughput(&mut self, events: usize) -> f64 {
         let started = Instant::now();
         let publish = async {
@@ -163,22 +163,39 @@ impl TwoHops {
         events as f64 / started.elapsed().as_secs_f64()
     }
 
-    /// How long single messages take through both, in milliseconds.
+    /// How long single messages take through both, in milliseconds, whatever becomes of those before them.
     async fn latencies_ms(&mut self, per_second: u32, lasting: Duration) -> Vec<f64> {
-        let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second);
-        let mut latencies = Vec::new();
-        for number in 0..(lasting.as_secs_f64() * f64::from(per_second)) as usize {
-            ticks.tick().await;
-            let published = Instant::now();
-            let receive = async {
-                if let Some(message) = self.arrived.next().await {
-                    latencies.push(published.elapsed().as_secs_f64() * 1_000.0);
-                    message.ack();
+        let messages = (lasting.as_secs_f64() * f64::from(per_second)) as usize;
+        let publish = async {
+            let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second);
+            let (mut published, mut unconfirmed) = (Vec::with_capacity(messages), FuturesUnordered::new());
+            while published.len() < messages {
+                tokio::select! {
+                    _ = ticks.tick() => {
+                        unconfirmed.push(publish(&self.publisher, published.len()));
+                        published.push(Instant::now());
+                    }
+                    Some(()) = unconfirmed.next(), if !unconfirmed.is_empty() => {}
                 }
-            };
-            tokio::join!(publish(&self.publisher, number), receive);
-        }
-        latencies
+            }
+            while unconfirmed.next().await.is_some() {}
+            published
+        };
+        let receive = async {
+            let mut arrived = Vec::with_capacity(messages);
+            while arrived.len() < messages
+                && let Some(message) = self.arrived.next().await
+            {
+                arrived.push(Instant::now());
+                message.ack();
+            }
+            arrived
+        };
+        // In the order of their queues.
+        let (published, arrived) = tokio::join!(publish, receive);
+        let took =
+            |(published, arrived): (&Instant, &Instant)| (*arrived - *published).as_secs_f64() * 1_000.0;
+        published.iter().zip(&arrived).map(took).collect()
     }
 
     async fn end(self) -> anyhow::Result<()> {

@@ -29,8 +29,10 @@ pub(super) enum Mode {
 impl Mode {
     /// The mode that the headers tell.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
-        let is_encoded = |encoding: &HeaderValue| !encoding.as_bytes().eq_ignore_ascii_case(b"identity");
-        if headers.get(header::CONTENT_ENCODING).is_some_and(is_encoded) {
+        let is_plain = |encoding: &HeaderValue| {
+            encoding.is_empty() || encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+        };
+        if !headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
             return Err(Problem::unsupported("send the body as it is, without a `Content-Encoding`"));
         }
         let media_type = content_type(headers).unwrap_or_default();
@@ -134,13 +136,19 @@ mod tests {
 
     #[test]
     fn a_body_that_would_have_to_be_decoded_is_refused() {
-        let mode = |encoding: &'static str| {
+        let mode = |encodings: &[&'static str]| {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+            for encoding in encodings {
+                headers.append(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+            }
             Mode::of(&headers).map_err(|problem| problem.status)
         };
-        assert_eq!(mode("identity"), Ok(Mode::Json));
-        assert_eq!(mode("gzip"), Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        for plain in [&[][..], &[""], &["identity"]] {
+            assert_eq!(mode(plain), Ok(Mode::Json), "{plain:?}");
+        }
+        for encoded in [&["gzip"][..], &["identity", "gzip"]] {
+            assert_eq!(mode(encoded), Err(StatusCode::UNSUPPORTED_MEDIA_TYPE), "{encoded:?}");
+        }
     }
 }
