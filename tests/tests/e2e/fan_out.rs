@@ -1,8 +1,11 @@
 //! One event, many webhooks.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
-use cuewire_tests::{Receiver, Service, Setup, until};
+use cuewire_tests::system::test;
+use cuewire_tests::{Answer, Receiver, Service, Setup, until};
+use serde_json::json;
 
 #[test]
 fn an_event_goes_to_forty_webhooks_by_a_few_messages() {
@@ -41,5 +44,35 @@ fn an_event_goes_to_forty_webhooks_by_a_few_messages() {
         let listed: HashSet<&str> =
             deliveries.iter().map(|delivery| delivery["id"].as_str().unwrap()).collect();
         assert_eq!(sent, listed, "each under the id that the event lists");
+    });
+}
+
+#[test]
+fn an_organization_whose_five_hundred_webhooks_all_hang_does_not_hold_up_another() {
+    const WEBHOOKS: usize = 500;
+    /// Far less than a request lasts to one that hangs.
+    const AT_ONCE: Duration = Duration::from_secs(1);
+    const HANGS_MS: u64 = 4_000;
+    test(async |system| {
+        let (hanging, healthy) = (Receiver::answering([Answer::never()]).await, Receiver::healthy().await);
+        let (bad, good) = (system.organization().await, system.organization().await);
+        for webhook in 1..WEBHOOKS {
+            let url = hanging.url(&format!("/{webhook}"));
+            let webhook = json!({ "url": url, "timeout_ms": HANGS_MS, "retry_schedule": [] });
+            let _ = bad.admin.post("/v1/webhooks", &webhook).await.expect(201);
+        }
+        bad.webhook(hanging.url("/0")).with("timeout_ms", HANGS_MS).schedule(&[]).create().await;
+        good.webhook(healthy.url("/")).create().await;
+        good.in_effect().await;
+        let amqp = system.amqp().await;
+        amqp.publish(&bad.event("feeds.started")).await;
+        hanging.wait_for(100).await;
+        for number in 1..=20 {
+            let published = Instant::now();
+            amqp.publish(&good.event("feeds.started")).await;
+            healthy.wait_for(number).await;
+            assert!(published.elapsed() < AT_ONCE, "the event {number} took {:?}", published.elapsed());
+        }
+        assert!(hanging.count() < WEBHOOKS, "it was beside them: not all were sent at once");
     });
 }

@@ -1,6 +1,9 @@
 //! What the machine can do without Cuewire: requests straight to the receiver, and messages through two quorum
 //! queues without any work between them.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cuewire::amqp::consumer::Content;
@@ -24,6 +27,8 @@ const QUEUES: [&str; 2] = ["bench.first", "bench.second"];
 /// As many as a webhook of the other sections may have.
 const REQUESTS_IN_FLIGHT: usize = 64;
 const UNCONFIRMED: usize = 500;
+const SYNCED_BYTES: usize = 512;
+const SYNC_EVERY: Duration = Duration::from_millis(20);
 
 /// What the machine can do.
 pub(crate) struct Machine {
@@ -31,6 +36,8 @@ pub(crate) struct Machine {
     pub(crate) two_hops: Row,
     /// What the two queues cost the broker, and how long single messages take through them (p50 and p99).
     pub(crate) of_two_hops: [Row; 3],
+    /// How long the disk takes to have a few bytes: p50, p99, and the longest.
+    pub(crate) syncs: [Row; 3],
 }
 
 pub(crate) async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Machine> {
@@ -45,6 +52,11 @@ pub(crate) async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Machine
     }
     let latencies = hops.latencies_ms(ONE_AT_A_TIME, load.latency_for).await;
     hops.end().await?;
+    let file = stack.env_file.with_file_name("synced");
+    let syncs = tokio::task::spawn_blocking(move || syncs_ms(&file, load.latency_for)).await??;
+    let longest = syncs.iter().copied().fold(0.0, f64::max);
+    let synced = format!("{SYNCED_BYTES} bytes synced to the disk");
+    let [sync_p50, sync_p99] = latency_rows(&synced, &syncs);
     let what = "two quorum queues without work";
     let [p50, p99] = latency_rows(&format!("{what}, {ONE_AT_A_TIME} messages a second"), &latencies);
     Ok(Machine {
@@ -55,7 +67,23 @@ pub(crate) async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Machine
             p50,
             p99,
         ],
+        syncs: [sync_p50, sync_p99, Row::new(format!("{synced}: the longest"), "ms", vec![longest])],
     })
+}
+
+/// How long writes to a file take to be on the disk that the broker and the database have too, in milliseconds.
+fn syncs_ms(file: &Path, lasting: Duration) -> anyhow::Result<Vec<f64>> {
+    let synced = File::create(file)?;
+    let (started, mut took) = (Instant::now(), Vec::new());
+    while started.elapsed() < lasting {
+        let begun = Instant::now();
+        synced.write_all_at(&[0; SYNCED_BYTES], 0)?;
+        synced.sync_data()?;
+        took.push(begun.elapsed().as_secs_f64() * 1_000.0);
+        std::thread::sleep(SYNC_EVERY);
+    }
+    std::fs::remove_file(file)?;
+    Ok(took)
 }
 
 async fn post_straight(events: usize) -> anyhow::Result<f64> {

@@ -157,9 +157,9 @@ async fn main() -> anyhow::Result<()> {
     for section in sections {
         let rows = match section {
             Section::Path => {
-                let Machine { posts, two_hops, of_two_hops } = machine::measure(&stack, load).await?;
+                let Machine { posts, two_hops, of_two_hops, syncs } = machine::measure(&stack, load).await?;
                 let path = path::measure(&stack, load, &two_hops).await?;
-                [posts, two_hops].into_iter().chain(of_two_hops).chain(path).collect()
+                [posts, two_hops].into_iter().chain(of_two_hops).chain(syncs).chain(path).collect()
             }
             Section::Ingest => ingest::measure(&stack, load).await?,
             Section::Matching => matching::measure(load.max_webhooks),
