@@ -41,16 +41,24 @@ impl Processes {
         Ok(())
     }
 
-    /// The most memory that each service has had since then, or ever, in MiB.
-    pub(crate) fn peak_memory(&self, under: &str) -> anyhow::Result<Vec<Row>> {
-        let of = |name: &&str| {
-            let pid = self.0.get(*name).with_context(|| format!("the stack has no {name}"))?;
-            let name = name.to_lowercase().replace('_', "-");
-            let peak = memory_mib(*pid, Memory::Most)?;
-            Ok(Row::new(format!("memory of the {name}, {under}, at most"), "MiB", vec![peak]))
+    /// The most memory that each of the services has had since then, or ever, in MiB.
+    pub(crate) fn peak_memory_mib(&self) -> anyhow::Result<Vec<f64>> {
+        let of = |name| {
+            let pid = self.0.get(name).with_context(|| format!("the stack has no {name}"))?;
+            memory_mib(*pid, Memory::Most)
         };
-        SERVICES.iter().map(of).collect()
+        SERVICES.into_iter().map(of).collect()
     }
+}
+
+/// The most memory that each service has had under a load, run by run.
+pub(crate) fn memory_rows(under: &str, runs_mib: &[Vec<f64>]) -> Vec<Row> {
+    let of = |(at, name): (usize, &str)| {
+        let name = name.to_lowercase().replace('_', "-");
+        let peaks = runs_mib.iter().map(|run| run[at]).collect();
+        Row::new(format!("memory of the {name}, {under}, at most"), "MiB", peaks)
+    };
+    SERVICES.into_iter().enumerate().map(of).collect()
 }
 
 impl Spent {

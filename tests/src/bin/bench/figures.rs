@@ -48,10 +48,15 @@ impl Row {
     }
 }
 
-/// How long something took: half of the times, and all but a hundredth.
-pub(crate) fn latency_rows(what: &str, latencies_ms: &[f64]) -> [Row; 2] {
-    let row = |name, share| Row::new(format!("{what}: {name}"), "ms", vec![percentile(latencies_ms, share)]);
+/// How long something took, run by run: half of the times, and all but a hundredth.
+pub(crate) fn latency_rows(what: &str, runs_ms: &[Vec<f64>]) -> [Row; 2] {
+    let row = |name, share| Row::new(format!("{what}: {name}"), "ms", percentiles(runs_ms, share));
     [row("p50", 0.5), row("p99", 0.99)]
+}
+
+/// Of each run.
+pub(crate) fn percentiles(runs: &[Vec<f64>], share: f64) -> Vec<f64> {
+    runs.iter().map(|values| percentile(values, share)).collect()
 }
 
 pub(crate) fn median(values: &[f64]) -> f64 {

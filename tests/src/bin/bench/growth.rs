@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::figures::{Place, Row, percentile, thousands};
+use crate::figures::{Place, Row, percentiles, thousands};
 use crate::history::History;
 use crate::load::{CHANNELS, Upstream};
 use crate::path::{self, Audience};
@@ -86,16 +86,12 @@ impl Growth<'_> {
         self.upstream.warm_up(organizations, receiver, 0..1).await?;
         let events = events.max(organizations.len() * CHANNELS);
         let throughput = path::throughput(self.stack, self.upstream, audience, events, runs).await?;
-        let (mut p50, mut p99) = (Vec::new(), Vec::new());
-        for _ in 0..runs {
-            let latencies = path::latencies_to(self.upstream, audience, latency_for).await?;
-            p50.push(percentile(&latencies, 0.5));
-            p99.push(percentile(&latencies, 0.99));
-        }
+        let latencies_ms = path::latencies_to(self.upstream, audience, latency_for, runs).await?;
         let load = format!("{axis} = {}", thousands(x));
         let place = |what: &str, line| Place { plot: format!("{what}, by {axis}"), axis, x, line };
-        let took = |line, values| {
+        let took = |line, share| {
             let name = format!("publish to receipt, {load}: {line}");
+            let values = percentiles(&latencies_ms, share);
             Row::new(name, "ms", values).at(place("from publish to receipt", line))
         };
         let [rate, services, broker, database] = throughput.rows(&load, "");
@@ -105,8 +101,8 @@ impl Growth<'_> {
             cost(services, "the four services"),
             cost(broker, "the broker"),
             cost(database, "the database"),
-            took("p50", p50),
-            took("p99", p99),
+            took("p50", 0.5),
+            took("p99", 0.99),
         ])
     }
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use uuid::Uuid;
 
 use crate::Load;
 use crate::figures::Row;
 use crate::load::{PATIENCE, event};
+use crate::receiver::Run;
 use crate::stack::{Organization, Stack};
 
 /// One organization may publish 5,000 events a second by one api.
@@ -42,12 +42,12 @@ async fn accepted_per_second(
     requests: usize,
     batch: usize,
 ) -> anyhow::Result<f64> {
-    let run = Uuid::new_v4().simple().to_string();
+    let run = Run::new();
     let next = AtomicUsize::new(0);
     let started = Instant::now();
     stream::iter(0..requests)
         .map(|request| {
-            let (run, next) = (&run, &next);
+            let next = &next;
             async move {
                 let organization = &organizations[request % ORGANIZATIONS];
                 let number = || next.fetch_add(1, Ordering::Relaxed);
@@ -60,17 +60,17 @@ async fn accepted_per_second(
         .try_collect::<Vec<()>>()
         .await?;
     let rate = (requests * batch) as f64 / started.elapsed().as_secs_f64();
-    are_logged(stack, &run, requests * batch).await?;
+    are_logged(stack, run, requests * batch).await?;
     Ok(rate)
 }
 
 /// Waits until all events of a run are in the event log.
-async fn are_logged(stack: &Stack, run: &str, events: usize) -> anyhow::Result<()> {
+async fn are_logged(stack: &Stack, run: Run, events: usize) -> anyhow::Result<()> {
     let database = stack.database().await?;
     let deadline = Instant::now() + PATIENCE;
     let logged = "SELECT count(*) FROM events WHERE id LIKE 'bench-' || $1 || '-%'";
     loop {
-        let count: i64 = database.query_one(logged, &[&run]).await?.get(0);
+        let count: i64 = database.query_one(logged, &[&run.to_string()]).await?.get(0);
         if usize::try_from(count).context("a count")? == events {
             return Ok(());
         }

@@ -10,9 +10,8 @@ use cuewire::shutdown::Shutdown;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::types::FieldTable;
 use prometheus::Registry;
-use uuid::Uuid;
 
-use crate::receiver::Receiver;
+use crate::receiver::{Receiver, Run};
 
 /// A publisher's unconfirmed events.
 const UNCONFIRMED: usize = 500;
@@ -56,21 +55,24 @@ impl Upstream {
     }
 
     /// Publishes the events 0 to `events` to these organizations by turns, as fast as confirms allow.
-    pub(crate) async fn publish_all(&self, organizations: &[String], events: usize) {
-        let run = new_run();
+    pub(crate) async fn publish_all(&self, run: Run, organizations: &[String], events: usize) {
         let mut unconfirmed = FuturesUnordered::new();
         for number in 0..events {
             if unconfirmed.len() == UNCONFIRMED {
                 unconfirmed.next().await;
             }
-            unconfirmed.push(self.publish(&run, organizations, number));
+            unconfirmed.push(self.publish(run, organizations, number));
         }
         while unconfirmed.next().await.is_some() {}
     }
 
     /// Publishes to these organizations by turns at a steady rate, and answers when each event was published.
-    pub(crate) async fn publish_steadily(&self, organizations: &[String], rate: Rate) -> Vec<Instant> {
-        let run = new_run();
+    pub(crate) async fn publish_steadily(
+        &self,
+        run: Run,
+        organizations: &[String],
+        rate: Rate,
+    ) -> Vec<Instant> {
         let events = (rate.lasting.as_secs_f64() * f64::from(rate.per_second)) as usize;
         let every = Duration::from_secs(1) / rate.per_second;
         let started = Instant::now();
@@ -82,7 +84,7 @@ impl Upstream {
                 _ = ticks.tick() => {
                     let due = (started.elapsed().as_secs_f64() / every.as_secs_f64()) as usize + 1;
                     while published.len() < due.min(events) {
-                        unconfirmed.push(self.publish(&run, organizations, published.len()));
+                        unconfirmed.push(self.publish(run, organizations, published.len()));
                         published.push(Instant::now());
                     }
                 }
@@ -93,7 +95,7 @@ impl Upstream {
         published
     }
 
-    async fn publish(&self, run: &str, organizations: &[String], number: usize) {
+    async fn publish(&self, run: Run, organizations: &[String], number: usize) {
         let organization = &organizations[turn(number, organizations.len()).0];
         let publication = Publication {
             exchange: EVENTS.to_owned(),
@@ -116,21 +118,15 @@ impl Upstream {
     ) -> anyhow::Result<()> {
         let events = organizations.len() * CHANNELS;
         for _ in 0..WARM_UPS {
-            // Events of one number look alike, whichever run they are of.
-            receiver.clear();
-            self.publish_all(organizations, events).await;
+            let run = receiver.begin();
+            self.publish_all(run, organizations, events).await;
             receiver.wait(hooks.clone(), events, Duration::from_secs(2)).await;
             if receiver.reconcile(hooks.clone(), events).missing == 0 {
-                receiver.clear();
                 return Ok(());
             }
         }
         anyhow::bail!("the receiver does not get {events} events however often they are published")
     }
-}
-
-fn new_run() -> String {
-    Uuid::new_v4().simple().to_string()
 }
 
 /// Whose turn it is, and what the event is about: the organization among so many, and its channel.
@@ -145,7 +141,7 @@ pub(crate) fn channel(number: usize) -> String {
 }
 
 /// An event of 1 KiB.
-pub(crate) fn event(run: &str, organization: &str, number: usize) -> String {
+pub(crate) fn event(run: Run, organization: &str, number: usize) -> String {
     // The same whoever else has turns.
     let subject = channel(turn(number, 1).1);
     let head = format!(
@@ -173,7 +169,7 @@ mod tests {
     #[test]
     fn an_event_is_about_the_channel_whose_turn_it_is_and_has_a_kibibyte() {
         for number in [0, 7, 123_456] {
-            let event = event("run", "organization", number);
+            let event = event(Run::new(), "organization", number);
             let (_, about) = turn(number, 1_000);
             assert!(event.contains(&format!(r#""subject":"channel-{about}""#)), "{event}");
             assert_eq!(event.len(), EVENT_BYTES);

@@ -19,7 +19,7 @@ use prometheus::Registry;
 
 use crate::figures::{Row, latency_rows};
 use crate::path::ONE_AT_A_TIME;
-use crate::receiver::{Manner, Receiver};
+use crate::receiver::{Manner, Receiver, Run};
 use crate::stack::Stack;
 use crate::{Load, load};
 
@@ -50,13 +50,16 @@ pub(crate) async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Machine
         let spent = stack.processes.spent()?.since(&before, |name| name == "RABBITMQ");
         broker_s.push(1_000.0 * spent / load.events as f64);
     }
-    let latencies = hops.latencies_ms(ONE_AT_A_TIME, load.latency_for).await;
+    let mut latencies = Vec::new();
+    for _ in 0..load.runs {
+        latencies.push(hops.latencies_ms(ONE_AT_A_TIME, load.latency_for).await);
+    }
     hops.end().await?;
     let file = stack.env_file.with_file_name("synced");
     let syncs = tokio::task::spawn_blocking(move || syncs_ms(&file, load.latency_for)).await??;
     let longest = syncs.iter().copied().fold(0.0, f64::max);
     let synced = format!("{SYNCED_BYTES} bytes synced to the disk");
-    let [sync_p50, sync_p99] = latency_rows(&synced, &syncs);
+    let [sync_p50, sync_p99] = latency_rows(&synced, &[syncs]);
     let what = "two quorum queues without work";
     let [p50, p99] = latency_rows(&format!("{what}, {ONE_AT_A_TIME} messages a second"), &latencies);
     Ok(Machine {
@@ -89,13 +92,14 @@ fn syncs_ms(file: &Path, lasting: Duration) -> anyhow::Result<Vec<f64>> {
 async fn post_straight(events: usize) -> anyhow::Result<f64> {
     let receiver = Receiver::start([Manner::Quick]).await?;
     let client = reqwest::Client::new();
+    let run = receiver.begin();
     let started = Instant::now();
     let mut in_flight = FuturesUnordered::new();
     for number in 0..events {
         if in_flight.len() == REQUESTS_IN_FLIGHT {
             in_flight.next().await;
         }
-        let body = load::event("straight", "none", number);
+        let body = load::event(run, "none", number);
         in_flight.push(client.post(receiver.url(0)).body(body).send());
     }
     while in_flight.next().await.is_some() {}
@@ -238,7 +242,7 @@ impl TwoHops {
 }
 
 async fn publish(publisher: &Publisher, number: usize) {
-    let body = load::event("hops", "none", number);
+    let body = load::event(Run::default(), "none", number);
     publisher.publish_until_confirmed(&publication(QUEUES[0], body.into())).await;
 }
 

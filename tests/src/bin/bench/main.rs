@@ -60,12 +60,14 @@ const FULL: Load = Load {
     max_webhooks: 1_000_000,
     fair: Lasting {
         one_neighbour: Duration::from_secs(60),
+        runs: 3,
         neighbours: Duration::from_secs(120),
         flood: Duration::from_secs(60),
         limit: Duration::from_secs(60),
         waiting: Duration::from_secs(20),
         waiting_deliveries: 100_000,
-        outage: Some(Duration::from_secs(60)),
+        outage: Duration::from_secs(60),
+        recovery: true,
     },
     growing: Growing {
         webhooks: &[100, 10_000, 100_000],
@@ -98,12 +100,14 @@ const QUICK: Load = Load {
     max_webhooks: 1_000,
     fair: Lasting {
         one_neighbour: Duration::from_secs(3),
+        runs: 1,
         neighbours: Duration::from_secs(3),
         flood: Duration::from_secs(2),
         limit: Duration::from_secs(8),
         waiting: Duration::from_secs(2),
         waiting_deliveries: 2_000,
-        outage: None,
+        outage: Duration::from_secs(2),
+        recovery: false,
     },
     growing: Growing {
         webhooks: &[100],
@@ -116,11 +120,12 @@ const QUICK: Load = Load {
     reading: Reading { log: 1_000, webhooks: 100, runs: 1, requests: 20 },
 };
 
-/// What can be measured alone: `deploy/local/bench` with its name does so.
+/// What can be measured alone: `deploy/local/bench` with its name does so. The first is the one that tells the memory
+/// of services under its load, which have not had any other.
 const SECTIONS: [(&str, Section); 11] = [
+    ("neighbours", Section::Fair(Scenario::Neighbours)),
     ("path", Section::Path),
     ("ingest", Section::Ingest),
-    ("neighbours", Section::Fair(Scenario::Neighbours)),
     ("flood", Section::Fair(Scenario::Flood)),
     ("limit", Section::Fair(Scenario::Limit)),
     ("waiting", Section::Fair(Scenario::Waiting)),

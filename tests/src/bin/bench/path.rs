@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::Load;
-use crate::cost::SERVICES;
+use crate::cost::{SERVICES, memory_rows};
 use crate::figures::{Row, latency_rows, median};
 use crate::load::{PATIENCE, Rate, Upstream};
 use crate::receiver::{Manner, Receiver, Reconciled};
@@ -20,8 +20,8 @@ pub(crate) async fn measure(stack: &Stack, load: Load, two_hops: &Row) -> anyhow
         single.rows("1 webhook, 1 KiB events", &format!(", {share:.0}% of two queues without work")).to_vec();
     let fan_out = to_webhooks(stack, &upstream, load.events / 5, load.runs, FAN_OUT).await?;
     rows.extend(fan_out.rows(&format!("fan-out to {FAN_OUT} webhooks"), ""));
-    rows.extend(stack.processes.peak_memory("at full load")?);
-    let latencies = latencies_ms(stack, &upstream, load.latency_for).await?;
+    rows.extend(memory_rows("at full load", &[stack.processes.peak_memory_mib()?]));
+    let latencies = latencies_ms(stack, &upstream, load.latency_for, load.runs).await?;
     rows.extend(latency_rows(&format!("publish to receipt at {ONE_AT_A_TIME} events a second"), &latencies));
     upstream.stop();
     Ok(rows)
@@ -89,10 +89,10 @@ pub(crate) async fn throughput(
     let Audience { organizations, receiver, hooks } = audience;
     let mut throughput = Throughput::default();
     for _ in 0..runs {
-        receiver.clear();
+        let run = receiver.begin();
         let before = stack.processes.spent()?;
         let started = Instant::now();
-        upstream.publish_all(organizations, events).await;
+        upstream.publish_all(run, organizations, events).await;
         receiver.wait(0..hooks, events, PATIENCE).await;
         let elapsed = receiver.last(0..hooks).map_or(Duration::MAX, |last| last - started);
         let deliveries = (events * hooks) as f64;
@@ -109,33 +109,37 @@ pub(crate) async fn throughput(
     Ok(throughput)
 }
 
-/// How long single events take to their receiver on a system with nothing else to do, in milliseconds.
+/// How long single events take to their receiver on a system with nothing else to do, in milliseconds, run by run.
 pub(crate) async fn latencies_ms(
     stack: &Stack,
     upstream: &Upstream,
     lasting: Duration,
-) -> anyhow::Result<Vec<f64>> {
+    runs: usize,
+) -> anyhow::Result<Vec<Vec<f64>>> {
     let receiver = Receiver::start([Manner::Quick]).await?;
     let organization = stack.organization_with(&receiver.urls()).await?;
     upstream.warm_up(organization.alone(), &receiver, 0..1).await?;
     let audience = Audience { organizations: organization.alone(), receiver: &receiver, hooks: 1 };
-    let latencies = latencies_to(upstream, audience, lasting).await?;
+    let latencies = latencies_to(upstream, audience, lasting, runs).await?;
     organization.delete().await?;
     Ok(latencies)
 }
 
-/// How long single events take to these, with nothing else to do, in milliseconds.
+/// How long single events take to these, with nothing else to do, in milliseconds, run by run.
 pub(crate) async fn latencies_to(
     upstream: &Upstream,
     audience: Audience<'_>,
     lasting: Duration,
-) -> anyhow::Result<Vec<f64>> {
+    runs: usize,
+) -> anyhow::Result<Vec<Vec<f64>>> {
     let Audience { organizations, receiver, hooks } = audience;
-    receiver.clear();
     let rate = Rate { per_second: ONE_AT_A_TIME, lasting };
-    let published = upstream.publish_steadily(organizations, rate).await;
-    receiver.wait(0..hooks, published.len(), PATIENCE).await;
-    let latencies = receiver.latencies_ms(0..hooks, &published);
-    anyhow::ensure!(latencies.len() == published.len() * hooks, "events are missing");
+    let mut latencies = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        let published = upstream.publish_steadily(receiver.begin(), organizations, rate).await;
+        receiver.wait(0..hooks, published.len(), PATIENCE).await;
+        receiver.reconcile(0..hooks, published.len()).complete()?;
+        latencies.push(receiver.latencies_ms(0..hooks, &published));
+    }
     Ok(latencies)
 }

@@ -1,10 +1,11 @@
 //! A receiver that does as little as one can: it takes a request, notes the event's number and the time, and answers as
-//! its hook is told to.
+//! its hook is told to. What is not of the run under way is answered, and noted nowhere.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,14 +15,31 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use uuid::Uuid;
 
 /// How often it is looked whether everything has arrived.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// How a hook answers.
-#[derive(Debug, Clone)]
+/// Which events belong together: those of one measurement, which their ids name. By default they are of none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Run(u64);
+
+impl Run {
+    pub(crate) fn new() -> Self {
+        Self(Uuid::new_v4().as_u64_pair().0)
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// How a hook answers while it is not well.
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Manner {
-    /// 200, at once.
+    /// 200, at once, as all do that are well.
     Quick,
     /// 200, after this long.
     Slow(Duration),
@@ -29,14 +47,13 @@ pub(crate) enum Manner {
     Failing,
     /// Never.
     Silent,
-    /// 503 while it is down, 200 while it is not.
-    Switched(Arc<AtomicBool>),
 }
 
 /// One URL of the receiver, which one webhook has.
 #[derive(Debug)]
 struct Hook {
     manner: Manner,
+    is_well: AtomicBool,
     book: Mutex<Book>,
 }
 
@@ -53,6 +70,7 @@ struct Book {
 #[derive(Debug, Clone)]
 pub(crate) struct Receiver {
     hooks: Arc<Vec<Hook>>,
+    run: Arc<AtomicU64>,
     address: SocketAddr,
 }
 
@@ -87,9 +105,9 @@ impl Receiver {
     /// Listens on a free port, with a hook for each of these manners.
     pub(crate) async fn start(manners: impl IntoIterator<Item = Manner>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let hook = |manner| Hook { manner, book: Mutex::default() };
+        let hook = |manner| Hook { manner, is_well: AtomicBool::new(false), book: Mutex::default() };
         let hooks = Arc::new(manners.into_iter().map(hook).collect());
-        let receiver = Self { hooks, address: listener.local_addr()? };
+        let receiver = Self { hooks, run: Arc::default(), address: listener.local_addr()? };
         let shared = receiver.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -122,23 +140,25 @@ impl Receiver {
         let body =
             request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let Some(hook) = self.hooks.get(number) else { return Ok(answer(404)) };
-        let status = match &hook.manner {
+        let is_well = hook.is_well.load(Ordering::Relaxed);
+        let status = match hook.manner {
             Manner::Quick => 200,
+            _ if is_well => 200,
             Manner::Slow(wait) => {
-                tokio::time::sleep(*wait).await;
+                tokio::time::sleep(wait).await;
                 200
             }
             Manner::Failing => 500,
             Manner::Silent => std::future::pending().await,
-            Manner::Switched(down) if down.load(Ordering::Relaxed) => 503,
-            Manner::Switched(_) => 200,
         };
-        let mut book = hook.book();
-        book.requests.push(at);
-        if status == 200
-            && let Some(event) = event_of(&body)
-        {
-            book.arrived.entry(event).or_default().push(at);
+        if let Some((run, event)) = event_of(&body) {
+            let mut book = hook.book();
+            if run == self.run() {
+                book.requests.push(at);
+                if status == 200 {
+                    book.arrived.entry(event).or_default().push(at);
+                }
+            }
         }
         Ok(answer(status))
     }
@@ -198,10 +218,24 @@ impl Receiver {
         self.hooks[hook].book().requests.clone()
     }
 
-    /// Forgets what has come.
-    pub(crate) fn clear(&self) {
+    /// Begins a run: what has come is forgotten, and what comes late of another is noted no more.
+    pub(crate) fn begin(&self) -> Run {
+        let run = Run::new();
+        self.run.store(run.0, Ordering::Relaxed);
         for hook in &*self.hooks {
             *hook.book() = Book::default();
+        }
+        run
+    }
+
+    fn run(&self) -> Run {
+        Run(self.run.load(Ordering::Relaxed))
+    }
+
+    /// From now on these hooks answer 200 at once, or as their manner is.
+    pub(crate) fn are_well(&self, hooks: std::ops::Range<usize>, are_well: bool) {
+        for hook in &self.hooks[hooks] {
+            hook.is_well.store(are_well, Ordering::Relaxed);
         }
     }
 }
@@ -218,10 +252,23 @@ fn answer(status: u16) -> Response<Full<Bytes>> {
     response
 }
 
-/// The number in `"id":"bench-<run>-<number>"`.
-fn event_of(body: &[u8]) -> Option<usize> {
+/// The run and the number in `"id":"bench-<run>-<number>"`.
+fn event_of(body: &[u8]) -> Option<(Run, usize)> {
     let text = std::str::from_utf8(body).ok()?;
     let id = text.split_once("\"id\":\"bench-")?.1;
-    let id = id.split_once('"')?.0;
-    id.rsplit_once('-')?.1.parse().ok()
+    let (run, number) = id.split_once('"')?.0.split_once('-')?;
+    Some((Run(u64::from_str_radix(run, 16).ok()?), number.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::event;
+
+    #[test]
+    fn an_event_tells_its_run_and_its_number() {
+        let run = Run::new();
+        assert_eq!(event_of(event(run, "organization", 17).as_bytes()), Some((run, 17)));
+        assert_eq!(event_of(br#"{"id":"another-17"}"#), None);
+    }
 }

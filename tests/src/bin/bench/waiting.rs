@@ -8,6 +8,7 @@ use futures_util::stream::{self, StreamExt};
 use time::OffsetDateTime;
 
 use crate::load::{Upstream, event};
+use crate::receiver::Run;
 use crate::stack::Stack;
 
 /// The longest tier.
@@ -31,6 +32,7 @@ impl<'a> Waiting<'a> {
     pub(crate) async fn and(self, upstream: &Upstream, more: usize) -> anyhow::Result<Self> {
         let organization = OrganizationId::new();
         let webhook = WebhookId::new();
+        let run = Run::new();
         let all = self.deliveries + more;
         stream::iter(self.deliveries..all)
             .for_each_concurrent(UNCONFIRMED, |number| async move {
@@ -41,7 +43,7 @@ impl<'a> Waiting<'a> {
                     source: "/bench",
                     event_id: &event_id,
                     category: "feeds",
-                    event: event("waiting", "none", number).into(),
+                    event: event(run, "none", number).into(),
                 };
                 let delivery =
                     DeliveryMessage::first(new, Round::FIRST, cuewire::amqp::topology::Lane::Due, now);
