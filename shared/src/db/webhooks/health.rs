@@ -150,11 +150,12 @@ impl Database {
             .prepare_cached(
                 "WITH opened AS (
                      INSERT INTO webhook_health AS health
-                         (webhook_id, first_failed_at, last_error, opened_at, next_probe_at)
-                     SELECT id, $2, $3, now(), now() + make_interval(secs => $4)
+                         (webhook_id, first_failed_at, last_error, opened_at, next_probe_at, is_told)
+                     SELECT id, $2, $3, now(), now() + make_interval(secs => $4), $6
                      FROM webhooks WHERE id = $1 AND url = $7
                      ON CONFLICT (webhook_id) DO UPDATE SET last_error = excluded.last_error, probes = 0,
-                         opened_at = excluded.opened_at, next_probe_at = excluded.next_probe_at
+                         opened_at = excluded.opened_at, next_probe_at = excluded.next_probe_at,
+                         is_told = excluded.is_told
                      WHERE health.opened_at IS NULL
                      RETURNING first_failed_at
                  ), noted AS (
@@ -233,19 +234,20 @@ impl Database {
         Ok(())
     }
 
-    /// Closes a webhook's breaker: a probe was taken.
+    /// Closes a webhook's breaker: a probe was taken. Who was not told that it opened is not told of this.
     pub async fn close_breaker(&self, webhook: WebhookId, told: Told) -> Result<(), DbError> {
         let connection = self.connection().await?;
         let statement = connection
             .prepare_cached(
                 "WITH closed AS (
-                     DELETE FROM webhook_health WHERE webhook_id = $1 RETURNING first_failed_at, opened_at
+                     DELETE FROM webhook_health WHERE webhook_id = $1
+                     RETURNING first_failed_at, opened_at, is_told
                  )
                  INSERT INTO notices (organization_id, webhook_id, type, data)
                  SELECT organization_id, id, 'webhook.recovered',
                         json_build_object('webhook_id', id, 'url', url,
                             'failing_since', to_json(first_failed_at AT TIME ZONE 'UTC') #>> '{}' || 'Z')
-                 FROM closed, webhooks WHERE id = $1 AND opened_at IS NOT NULL AND $2",
+                 FROM closed, webhooks WHERE id = $1 AND opened_at IS NOT NULL AND is_told AND $2",
             )
             .await?;
         connection.execute(&statement, &[&webhook.0, &(told == Told::Organization)]).await?;
@@ -324,7 +326,9 @@ mod tests {
             assert_eq!(notices(scratch).await, ["webhook.failing", "webhook.recovered"]);
             let untold = Opening { told: Told::Nobody, ..opening(webhook) };
             assert!(database.open_breaker(untold).await.unwrap());
-            assert_eq!(notices(scratch).await.len(), 2);
+            database.close_breaker(webhook, Told::Organization).await.unwrap();
+            assert_eq!(notices(scratch).await.len(), 2, "who has not heard of it hears no end of it");
+            assert!(database.open_breaker(opening(webhook)).await.unwrap());
             scratch.client.execute("UPDATE webhooks SET enabled = false", &[]).await.unwrap();
             assert_eq!(database.open_breakers().await.unwrap(), 0, "nobody is asked for a disabled one");
         });
