@@ -30,8 +30,8 @@ pub const MAX_BATCH_EVENTS: usize = 1_000;
 /// A batch over HTTP, in bytes.
 pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// The source of Cuewire's own events. Receivers rely on it: neither an organization's key nor an upstream with an exchange
-/// of its own may name it.
+/// The source of Cuewire's own events. Receivers rely on it: neither an organization's key nor an upstream with an
+/// exchange of its own may name it.
 pub const OWN_SOURCE: &str = "/cuewire";
 
 const MAX_TYPE_BYTES: usize = 128;

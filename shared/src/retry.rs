@@ -22,9 +22,9 @@ pub const TIERS: [Tier; 7] = [
 /// shortest tier: with more left, that tier is at most a quarter of a second late.
 const HOLD_BELOW: Duration = Duration::from_millis(750);
 
-/// How much longer than the time left a tier may be, at least. Without it each hop's few milliseconds
-/// would start a cascade of small tiers: 128 hops for the default schedule instead of 25. Of the 1% that a long wait may be
-/// late, as much is left for the hop itself.
+/// How much longer than the time left a tier may be, at least. Without it each hop's few milliseconds would start a
+/// cascade of small tiers: 128 hops for the default schedule instead of 25. Of the 1% that a long wait may be late,
+/// as much is left for the hop itself.
 const SLACK: Duration = Duration::from_millis(250);
 
 /// A delivery is given up this long after its round began, whatever its schedule says.

@@ -18,8 +18,8 @@ use crate::health::{self, Component, Health};
 use crate::metrics;
 use crate::shutdown::Shutdown;
 
-/// Messages, requests and their futures come and go by the thousand a second, which costs the system's allocator a fifth of
-/// a sender's time. Without huge pages: an idle process would have 57 MB instead of 33.
+/// Messages, requests and their futures come and go by the thousand a second, which costs the system's allocator a
+/// fifth of a sender's time. Without huge pages: an idle process would have 57 MB instead of 33.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

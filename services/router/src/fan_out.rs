@@ -1,8 +1,8 @@
 //! Fanning out: a batch of events becomes one delivery for each webhook that wants one of them.
 //!
-//! Judge (whose is it, may its publisher send it, does it fit its schema) → drop the repeats → match → log the
-//! batch and publish the deliveries side by side → acknowledge when both are done. A crash on the way delivers the batch again,
-//! and the deliveries get the same ids.
+//! Judge (whose is it, may its publisher send it, does it fit its schema) → drop the repeats → match → log the batch
+//! and publish the deliveries side by side → acknowledge when both are done. A crash on the way delivers the batch
+//! again, and the deliveries get the same ids.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};

@@ -202,8 +202,8 @@ impl Sender {
         }
     }
 
-    /// The delivery comes back later, without having been attempted. One that its rate limit has let through, or given a
-    /// place, does not stand behind all who wait for the limit again.
+    /// The delivery comes back later, without having been attempted. One that its rate limit has let through, or
+    /// given a place, does not stand behind all who wait for the limit again.
     fn stay_away(&self, delivery: DeliveryMessage, target: &Target, wait: Duration, cause: Cause) -> Step {
         self.parkings.note(delivery.webhook, cause);
         let at = OffsetDateTime::now_utc() + wait;

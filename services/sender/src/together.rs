@@ -1,9 +1,10 @@
-//! The deliveries that came by one message: each goes its own way, and the message is acknowledged when all have arrived.
+//! The deliveries that came by one message: each goes its own way, and the message is acknowledged when all have
+//! arrived.
 //!
-//! What has come to an end must not come again with what has not: a retry that is with the broker would be there twice.
-//! So a message of several is returned only while none of them has. Otherwise what is left of it when the sender stops is
-//! published one by one, and so are all of a message that the broker delivers again, each of which is then looked up on
-//! record.
+//! What has come to an end must not come again with what has not: a retry that is with the broker would be there
+//! twice. So a message of several is returned only while none of them has. Otherwise what is left of it when the
+//! sender stops is published one by one, and so are all of a message that the broker delivers again, each of which is
+//! then looked up on record.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -59,7 +59,8 @@ pub struct Received {
 
 /// What a service reads from its queue.
 pub trait Content: Sized + Send + 'static {
-    /// Reads a message. What cannot be read as one becomes what is returned for it: a dead letter, or one for each part.
+    /// Reads a message. What cannot be read as one becomes what is returned for it: a dead letter, or one for each
+    /// part.
     fn decode(received: &Received) -> Result<Self, Vec<Publication>>;
 }
 

@@ -20,8 +20,8 @@ pub(super) enum Settled {
 
 /// Settlements told in one go.
 const AT_A_TIME: usize = 512;
-/// How long a settlement waits for others. Each frame is a command to the queue, written to its log; of messages that are
-/// done within a few milliseconds most follow on each other, and one frame tells of all of them.
+/// How long a settlement waits for others. Each frame is a command to the queue, written to its log; of messages that
+/// are done within a few milliseconds most follow on each other, and one frame tells of all of them.
 const TOGETHER_WITHIN: Duration = Duration::from_millis(5);
 
 /// Tells the broker until every message of the session is settled and no more can come. While the service

@@ -1,9 +1,10 @@
 //! What one message of `deliveries` holds: a delivery, or the first ones of an event to several webhooks.
 //!
-//! The webhooks that want an event, whose deliveries go by the same queue, get them by one message, so that a fan-out to
-//! ten costs the broker little more than a single delivery. Whatever follows for one of them (a retry, a wait) travels
-//! alone. A header names the webhooks and deliveries, which have all else in common; it stands in the place of that which
-//! names the one webhook, so that nobody who knows nothing of several takes the message for the first one's.
+//! The webhooks that want an event, whose deliveries go by the same queue, get them by one message, so that a fan-out
+//! to ten costs the broker little more than a single delivery. Whatever follows for one of them (a retry, a wait)
+//! travels alone. A header names the webhooks and deliveries, which have all else in common; it stands in the place
+//! of that which names the one webhook, so that nobody who knows nothing of several takes the message for the first
+//! one's.
 
 use std::collections::BTreeMap;
 
@@ -23,11 +24,12 @@ const SEVERAL: &str = "cuewire-deliveries";
 pub struct Deliveries(Vec<DeliveryMessage>);
 
 impl Deliveries {
-    /// The most in one message. They share the place that the message takes up in its queue's prefetch, and all of them are
-    /// looked up when the broker delivers it again; beyond this the broker's work for each is small already.
+    /// The most in one message. They share the place that the message takes up in its queue's prefetch, and all of
+    /// them are looked up when the broker delivers it again; beyond this the broker's work for each is small already.
     pub const MOST: usize = 16;
 
-    /// The webhooks whose deliveries may go together: by the queues that they go by, and no more than fit into a message.
+    /// The webhooks whose deliveries may go together: by the queues that they go by, and no more than fit into a
+    /// message.
     #[must_use]
     pub fn together(webhooks: &[WebhookId], sender_queues: u32) -> Vec<Vec<WebhookId>> {
         let mut by_queue = vec![Vec::new(); sender_queues.max(1) as usize];

@@ -3,8 +3,8 @@
 use crate::run_dir::RunDir;
 use crate::script::Script;
 
-/// Measures these sections in the short form. The table has a row with each of these words, nothing is missing in any, and
-/// the report holds the table. Answers the report's plots.
+/// Measures these sections in the short form. The table has a row with each of these words, nothing is missing in
+/// any, and the report holds the table. Answers the report's plots.
 async fn measured(run_dir: &RunDir, sections: &[&str], rows: &[&str]) -> Vec<String> {
     let arguments: Vec<&str> = std::iter::once("quick").chain(sections.iter().copied()).collect();
     let ended = Script::start(&mut run_dir.script("bench", &arguments)).ended().await;

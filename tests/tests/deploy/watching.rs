@@ -1,4 +1,5 @@
-//! The shipped Prometheus, as far as it is ours: its configuration, the alerts and the dashboards, on a system that runs.
+//! The shipped Prometheus, as far as it is ours: its configuration, the alerts and the dashboards, on a system that
+//! runs.
 
 use std::convert::Infallible;
 use std::path::Path;

@@ -99,7 +99,8 @@ fn what_is_left_in_a_queue_that_is_no_more_is_delivered_by_senders_that_start_la
         until("something waits in the last queue", async || {
             amqp.publish(&organization.event("a.b")).await;
             events.set(events.get() + 1);
-            // As many as it takes, but not as many as one can: the slower the router hears, the more there would be to do.
+            // As many as it takes, but not as many as one can: the slower the router hears, the more there would be
+            // to do.
             tokio::time::sleep(Duration::from_millis(250)).await;
             (amqp.depth("sender.fresh.3.v1").await.unwrap() > 0).then_some(())
         })

@@ -201,8 +201,8 @@ fn a_request_that_outlives_its_connection_is_followed_by_its_retry() {
         let event = organization.event("a.b");
         system.amqp().await.publish(&event).await;
         receiver.wait_for(1).await;
-        // The broker delivers the message again. It finds the slot taken, and waits in the delayed queues until the request
-        // has failed, whose sender may not follow it up any more.
+        // The broker delivers the message again. It finds the slot taken, and waits in the delayed queues until the
+        // request has failed, whose sender may not follow it up any more.
         system.broker_proxy().cut();
         let requests = receiver.wait_for(2).await;
         assert_eq!(requests[0].id(), requests[1].id());

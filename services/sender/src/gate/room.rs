@@ -92,9 +92,9 @@ impl Room {
         self.lane
     }
 
-    /// Whether one delivery more may wait of a webhook that takes up `mine`, of an organization that takes up
-    /// `ours`. Who has the queue for itself may take all of it, others at most half of it: or of all that are here, which
-    /// are more where one message holds several.
+    /// Whether one delivery more may wait of a webhook that takes up `mine`, of an organization that takes up `ours`.
+    /// Who has the queue for itself may take all of it, others at most half of it: or of all that are here, which are
+    /// more where one message holds several.
     pub(super) fn has_place_for(&self, mine: Places, ours: Places) -> bool {
         let half = self.size.max(self.places.taken()).div_ceil(2);
         let may_have = |part: Places| self.places == part || part.taken() < half;

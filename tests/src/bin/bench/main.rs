@@ -1,5 +1,5 @@
-//! The benchmarks: what the path carries, how fast one event goes through it, what that costs and how the cost grows, how
-//! fast the API reads; beside them what the machine can do without Cuewire, in the same run.
+//! The benchmarks: what the path carries, how fast one event goes through it, what that costs and how the cost grows,
+//! how fast the API reads; beside them what the machine can do without Cuewire, in the same run.
 //!
 //! Works on a running stack, told by the file that `CUEWIRE_ENV_FILE` names, and writes its report beside that file.
 //! Every event is reconciled by its id: what is missing or came twice is part of each figure. What it can be told is

@@ -1,4 +1,5 @@
-//! The path: events published to RabbitMQ until their receivers have them, as fast as it carries them, and one at a time.
+//! The path: events published to RabbitMQ until their receivers have them, as fast as it carries them, and one at a
+//! time.
 
 use std::time::{Duration, Instant};
 
