@@ -62,6 +62,16 @@ enum Step {
     Bury(Box<DeadMessage>),
 }
 
+/// Why a delivery has to stay away, and for how long.
+#[derive(Debug, Clone, Copy)]
+struct Stay {
+    wait: Duration,
+    cause: Cause,
+    /// Its rate limit has given it a place, or let it through: it does not stand behind all who wait for the limit
+    /// again.
+    has_place: bool,
+}
+
 /// Permission to send.
 enum Pass {
     /// Nobody was asked.
@@ -154,7 +164,7 @@ impl Sender {
         }
         let pass = match self.until_told(origin, self.pass_gate(&delivery, &target, origin.source)).await? {
             Ok(pass) => pass,
-            Err((wait, cause)) => return Ok(self.stay_away(delivery, &target, wait, cause)),
+            Err(stay) => return Ok(self.stay_away(delivery, stay)),
         };
         let attempt = match self.attempt(&delivery, &target).await {
             Ok(attempt) => attempt,
@@ -166,14 +176,13 @@ impl Sender {
         self.shutdown.finish(conclude).await.ok_or(Abandoned)?
     }
 
-    /// Permission to send now, or how long the delivery is to stay away, and why. A test call, for which somebody
-    /// waits, needs none.
+    /// Permission to send now. A test call, for which somebody waits, needs none.
     async fn pass_gate(
         &self,
         delivery: &DeliveryMessage,
         target: &Target,
         source: usize,
-    ) -> Result<Pass, (Duration, Cause)> {
+    ) -> Result<Pass, Stay> {
         if delivery.reply.is_some() {
             return Ok(Pass::Free);
         }
@@ -187,31 +196,28 @@ impl Sender {
             has_place: delivery.has_place,
         };
         if let Some(wait) = webhook.breaker.as_ref().and_then(until_probe) {
-            return Err((self.gate.take_place_after(&asking, wait), Cause::Open));
+            let wait = self.gate.take_place_after(&asking, wait);
+            return Err(Stay { wait, cause: Cause::Open, has_place: delivery.has_place });
         }
+        let has_place = asking.rate_limit.is_some();
         let permit = match self.gate.admit(asking).await {
             Admission::Go(permit) => permit,
-            Admission::Park(wait, cause) => return Err((wait, cause)),
+            Admission::Park(wait, cause) => return Err(Stay { wait, cause, has_place }),
         };
         match &webhook.breaker {
             None => Ok(Pass::Permitted(permit)),
             Some(breaker) => match Box::pin(self.claim_probe(target, breaker)).await {
                 Ok(probe) => Ok(Pass::AsProbe(permit, probe)),
-                Err(wait) => Err((wait, Cause::Open)),
+                Err(wait) => Err(Stay { wait, cause: Cause::Open, has_place }),
             },
         }
     }
 
-    /// The delivery comes back later, without having been attempted. One that its rate limit has let through, or
-    /// given a place, does not stand behind all who wait for the limit again.
-    fn stay_away(&self, delivery: DeliveryMessage, target: &Target, wait: Duration, cause: Cause) -> Step {
+    /// The delivery comes back later, without having been attempted.
+    fn stay_away(&self, delivery: DeliveryMessage, stay: Stay) -> Step {
+        let Stay { wait, cause, has_place } = stay;
         self.parkings.note(delivery.webhook, cause);
         let at = OffsetDateTime::now_utc() + wait;
-        let has_place = match cause {
-            Cause::Limited => true,
-            Cause::Busy => target.webhook.rate_limit().is_some(),
-            Cause::Open => delivery.has_place,
-        };
         let delivery = if has_place { delivery.at_its_place(at) } else { delivery.parked(at) };
         Step::Wait(Box::new(delivery), at, cause.as_str())
     }

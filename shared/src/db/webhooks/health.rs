@@ -324,10 +324,15 @@ mod tests {
             database.close_breaker(webhook, Told::Organization).await.unwrap();
             database.close_breaker(webhook, Told::Organization).await.unwrap();
             assert_eq!(notices(scratch).await, ["webhook.failing", "webhook.recovered"]);
+            database.webhook_is_failing(webhook, OffsetDateTime::now_utc(), "a dead letter").await.unwrap();
             let untold = Opening { told: Told::Nobody, ..opening(webhook) };
             assert!(database.open_breaker(untold).await.unwrap());
             database.close_breaker(webhook, Told::Organization).await.unwrap();
-            assert_eq!(notices(scratch).await.len(), 2, "who has not heard of it hears no end of it");
+            assert_eq!(
+                notices(scratch).await.len(),
+                2,
+                "who was not told that it opened is not told that it closed"
+            );
             assert!(database.open_breaker(opening(webhook)).await.unwrap());
             scratch.client.execute("UPDATE webhooks SET enabled = false", &[]).await.unwrap();
             assert_eq!(database.open_breakers().await.unwrap(), 0, "nobody is asked for a disabled one");

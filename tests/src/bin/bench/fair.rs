@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::cost::memory_rows;
-use crate::figures::{Row, latency_rows, percentile};
+use crate::figures::{Row, median, percentiles};
 use crate::load::{PATIENCE, Rate, Upstream};
-use crate::path;
-use crate::receiver::{Manner, Receiver, Reconciled};
+use crate::path::{self, Latencies};
+use crate::receiver::{Manner, Receiver};
 use crate::stack::Stack;
 use crate::waiting::Waiting;
 
@@ -19,15 +19,15 @@ const HEALTHY: usize = 20;
 /// Of each of three kinds.
 const BAD: usize = 5;
 const SLOW: Duration = Duration::from_secs(10);
-/// The last that a receiver gets of what it missed is what was sent as a probe meanwhile: it has failed twice, and
-/// is due after five minutes. Nothing arriving for so long means that nothing will.
-const AFTER_AN_OUTAGE: Duration = Duration::from_secs(240);
+/// Between two that a receiver gets of what it missed are at most some minutes: the last is what was sent as a probe
+/// meanwhile, has failed twice, and is due five minutes after that.
+const AFTER_AN_OUTAGE: Duration = Duration::from_secs(300);
 
 /// How long the scenarios last.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lasting {
     pub(crate) one_neighbour: Duration,
-    /// Of one neighbour: the others are once.
+    /// Of neighbours: all else is measured once.
     pub(crate) runs: usize,
     pub(crate) neighbours: Duration,
     pub(crate) flood: Duration,
@@ -35,9 +35,9 @@ pub(crate) struct Lasting {
     pub(crate) waiting: Duration,
     /// So many deliveries.
     pub(crate) waiting_deliveries: usize,
-    pub(crate) outage: Duration,
-    /// Whether who was bad gets well, and has to get everything then: it takes as long as a breaker's first probes.
-    pub(crate) recovery: bool,
+    /// None in the short form, where nobody who was bad gets well, and has to get everything: that takes as long as a
+    /// breaker's first probes.
+    pub(crate) outage: Option<Duration>,
 }
 
 /// What can be measured alone.
@@ -66,8 +66,10 @@ pub(crate) async fn measure(stack: &Stack, scenario: Scenario, lasting: Lasting)
         Scenario::Flood => fair.flood(lasting.flood).await?,
         Scenario::Limit => fair.limit(lasting.limit).await?,
         Scenario::Waiting => fair.waiting(lasting).await?,
-        Scenario::Outage if lasting.recovery => fair.outage(lasting.outage).await?,
-        Scenario::Outage => Vec::new(),
+        Scenario::Outage => match lasting.outage {
+            Some(lasting) => fair.outage(lasting).await?,
+            None => Vec::new(),
+        },
     };
     fair.upstream.stop();
     Ok(rows)
@@ -87,18 +89,13 @@ enum Bad {
 }
 
 impl Bad {
-    fn told(self) -> &'static str {
+    fn told(self) -> String {
         match self {
-            Self::Nobodys => "no bad ones",
-            Self::Anothers => "15 bad ones of another organization",
-            Self::TheirOwn => "15 bad ones of their own",
+            Self::Nobodys => "alone".to_owned(),
+            Self::Anothers => format!("beside {} bad ones of another organization", 3 * BAD),
+            Self::TheirOwn => format!("beside {} bad ones of their own", 3 * BAD),
         }
     }
-}
-
-/// How long a run's deliveries took, and what became of them.
-fn reconciled_latency_rows(what: &str, latencies_ms: Vec<f64>, reconciled: Reconciled) -> [Row; 2] {
-    latency_rows(what, &[latencies_ms]).map(|row| row.note(reconciled.note()))
 }
 
 impl Fair<'_> {
@@ -106,8 +103,7 @@ impl Fair<'_> {
     async fn one_neighbour(&self, lasting: Duration, runs: usize) -> anyhow::Result<Vec<Row>> {
         const PER_SECOND: u32 = 100;
         let rate = Rate { per_second: PER_SECOND, lasting };
-        let (mut latencies, mut memory) = (Vec::new(), Vec::new());
-        let mut reconciled = Reconciled::default();
+        let (mut latencies, mut memory) = (Latencies::default(), Vec::new());
         for _ in 0..runs {
             let receiver = Receiver::start([Manner::Quick, Manner::Silent]).await?;
             let healthy = self.stack.organization_with(&[receiver.url(0)]).await?;
@@ -120,72 +116,104 @@ impl Fair<'_> {
                 self.upstream.publish_steadily(run, silent.alone(), rate)
             );
             receiver.wait(0..1, published.len(), PATIENCE).await;
-            reconciled += receiver.reconcile(0..1, published.len()).complete()?;
-            latencies.push(receiver.latencies_ms(0..1, &published));
+            latencies.add(&receiver, 0..1, &published)?;
             memory.push(self.stack.processes.peak_memory_mib()?);
             healthy.delete().await?;
             silent.delete().await?;
             self.stack.clear_delayed_queues().await?;
         }
         let what = format!("a webhook of {PER_SECOND} events a second beside one that never answers");
-        let mut rows = latency_rows(&what, &latencies).map(|row| row.note(reconciled.note())).to_vec();
+        let mut rows = latencies.rows(&what).to_vec();
         rows.extend(memory_rows("at 200 events a second", &memory));
         Ok(rows)
     }
 
-    /// Healthy webhooks alone, and beside others that never answer, that answer late, and that fail at once: another
-    /// organization's, and their own organization's, where each event is for all of them. Then the others are well, and
-    /// have to get everything.
+    /// Healthy webhooks alone and beside bad ones, by turns; how their p99s compare, run by run; and how long the bad
+    /// ones take to get everything once they are well.
     async fn neighbours(&self, lasting: Lasting) -> anyhow::Result<Vec<Row>> {
+        let (mut alone, mut beside, mut recovered) = (Latencies::default(), Latencies::default(), Vec::new());
+        for run in 1..=lasting.runs {
+            self.beside(Bad::Nobodys, lasting, &mut alone).await?;
+            let with_recovery = lasting.outage.filter(|_| run == lasting.runs);
+            let lasting = Lasting { outage: with_recovery, ..lasting };
+            recovered.extend(self.beside(Bad::Anothers, lasting, &mut beside).await?);
+        }
+        let mut with_their_own = Latencies::default();
+        recovered.extend(self.beside(Bad::TheirOwn, lasting, &mut with_their_own).await?);
+        let p99 = |of: &Latencies| percentiles(&of.runs_ms, 0.99);
+        let (p99_alone, p99_own) = (p99(&alone), p99(&with_their_own));
+        let by_run = p99(&beside).iter().zip(&p99_alone).map(|(beside, alone)| beside / alone).collect();
+        let by_median = p99_own.iter().map(|p99| p99 / median(&p99_alone)).collect();
         let mut rows = Vec::new();
-        let mut p99 = Vec::new();
-        for bad in [Bad::Nobodys, Bad::Anothers, Bad::TheirOwn] {
-            let manners = [
-                vec![Manner::Quick; HEALTHY],
-                vec![Manner::Silent; BAD],
-                vec![Manner::Slow(SLOW); BAD],
-                vec![Manner::Failing; BAD],
-            ];
-            let receiver = Receiver::start(manners.concat()).await?;
-            let urls = receiver.urls();
-            let (healthy, others) = urls.split_at(HEALTHY);
-            let organization = self.stack.organization_with(healthy).await?;
-            let another = self.stack.organization("bench").await?;
-            self.upstream.warm_up(organization.alone(), &receiver, 0..HEALTHY).await?;
-            match bad {
-                Bad::Nobodys => {}
-                Bad::Anothers => another.webhooks(others).await?,
-                Bad::TheirOwn => organization.webhooks(others).await?,
-            }
-            let rate = Rate { per_second: OTHERS_PER_SECOND, lasting: lasting.neighbours };
-            let second = Upstream::start(&self.stack.amqp_url);
-            let run = receiver.begin();
-            let (published, _) = tokio::join!(
-                self.upstream.publish_steadily(run, organization.alone(), rate),
-                second.publish_steadily(run, another.alone(), rate)
-            );
-            second.stop();
-            receiver.wait(0..HEALTHY, published.len(), PATIENCE).await;
-            let latencies = receiver.latencies_ms(0..HEALTHY, &published);
-            p99.push(percentile(&latencies, 0.99));
-            let what = format!("{HEALTHY} healthy webhooks beside {}", bad.told());
-            let reconciled = receiver.reconcile(0..HEALTHY, published.len()).complete()?;
-            rows.extend(reconciled_latency_rows(&what, latencies, reconciled));
-            if lasting.recovery && !matches!(bad, Bad::Nobodys) {
-                receiver.are_well(HEALTHY..urls.len(), true);
-                let what = format!("everything has arrived at {}, after they are well", bad.told());
-                let well_at = Instant::now();
-                rows.push(arrived_row(what, &receiver, HEALTHY..urls.len(), published.len(), well_at).await?);
-            }
-            organization.delete().await?;
-            another.delete().await?;
-            self.stack.clear_delayed_queues().await?;
+        for (bad, latencies) in
+            [(Bad::Nobodys, &alone), (Bad::Anothers, &beside), (Bad::TheirOwn, &with_their_own)]
+        {
+            rows.extend(latencies.rows(&format!("{HEALTHY} healthy webhooks {}", bad.told())));
         }
-        for (what, p99_beside) in [("another's", p99[1]), ("their own", p99[2])] {
-            let what = format!("their p99 beside {what} bad ones, of that without");
-            rows.push(Row::new(what, "times", vec![p99_beside / p99[0]]));
+        for (bad, times) in [(Bad::Anothers, by_run), (Bad::TheirOwn, by_median)] {
+            rows.push(Row::new(format!("their p99 {}, of that alone", bad.told()), "times", times));
         }
+        rows.extend(recovered);
         Ok(rows)
+    }
+
+    /// Healthy webhooks beside others that were well and now never answer, answer late, or fail at once: another
+    /// organization's, or their own organization's, where each event is for all of them. Answers how long these take
+    /// to get everything, where they get well again.
+    async fn beside(
+        &self,
+        bad: Bad,
+        lasting: Lasting,
+        latencies: &mut Latencies,
+    ) -> anyhow::Result<Option<Row>> {
+        let manners = [
+            vec![Manner::Quick; HEALTHY],
+            vec![Manner::Silent; BAD],
+            vec![Manner::Slow(SLOW); BAD],
+            vec![Manner::Failing; BAD],
+        ];
+        let receiver = Receiver::start(manners.concat()).await?;
+        let urls = receiver.urls();
+        let (healthy, others) = (0..HEALTHY, HEALTHY..urls.len());
+        let organization = self.stack.organization_with(&urls[healthy.clone()]).await?;
+        let another = self.stack.organization("bench").await?;
+        let owner = match bad {
+            Bad::Nobodys => None,
+            Bad::Anothers => Some(&another),
+            Bad::TheirOwn => Some(&organization),
+        };
+        self.upstream.warm_up(organization.alone(), &receiver, healthy.clone()).await?;
+        if let Some(owner) = owner {
+            receiver.are_well(others.clone(), true);
+            owner.webhooks(&urls[others.clone()]).await?;
+            self.upstream.warm_up(owner.alone(), &receiver, others.clone()).await?;
+            receiver.are_well(others.clone(), false);
+        }
+        let rate = Rate { per_second: OTHERS_PER_SECOND, lasting: lasting.neighbours };
+        let second = Upstream::start(&self.stack.amqp_url);
+        let run = receiver.begin();
+        let (published, _) = tokio::join!(
+            self.upstream.publish_steadily(run, organization.alone(), rate),
+            second.publish_steadily(run, another.alone(), rate)
+        );
+        second.stop();
+        receiver.wait(healthy.clone(), published.len(), PATIENCE).await;
+        latencies.add(&receiver, healthy, &published)?;
+        let mut recovered = None;
+        if lasting.outage.is_some() && owner.is_some() {
+            receiver.are_well(others.clone(), true);
+            let well_at = Instant::now();
+            receiver.wait(others.clone(), published.len(), AFTER_AN_OUTAGE).await;
+            let what = format!(
+                "{HEALTHY} healthy webhooks {}: these have everything, once they are well",
+                bad.told()
+            );
+            recovered = Some(arrived_row(what, &receiver, others, published.len(), well_at)?);
+        }
+        organization.delete().await?;
+        another.delete().await?;
+        self.stack.clear_delayed_queues().await?;
+        Ok(recovered)
     }
 
     /// One organization floods its own webhook while another publishes a little to its own.
@@ -207,13 +235,16 @@ impl Fair<'_> {
         let ended = Instant::now();
         second.stop();
         receiver.wait(1..2, trickled.len(), PATIENCE).await;
+        let mut latencies = Latencies::default();
+        latencies.add(&receiver, 1..2, &trickled)?;
         let what = format!("a small organization beside a flood of {PER_SECOND} events a second");
-        let reconciled = receiver.reconcile(1..2, trickled.len()).complete()?;
-        let mut rows =
-            reconciled_latency_rows(&what, receiver.latencies_ms(1..2, &trickled), reconciled).to_vec();
+        let mut rows = latencies.rows(&what).to_vec();
+        receiver.wait(0..1, flooded.len(), PATIENCE).await;
+        let what = "the flood has all arrived, after its end".to_owned();
+        let arrived = arrived_row(what, &receiver, 0..1, flooded.len(), ended)?;
         let rate = flooded.len() as f64 / (ended - started).as_secs_f64();
-        let what = format!("the flood, published at {rate:.0} a second, has all arrived, after its end");
-        rows.push(arrived_row(what, &receiver, 0..1, flooded.len(), ended).await?);
+        let note = format!("; published at {rate:.0} a second{}", arrived.note);
+        rows.push(arrived.note(note));
         flooding.delete().await?;
         other.delete().await?;
         Ok(rows)
@@ -231,9 +262,9 @@ impl Fair<'_> {
         let published = self.upstream.publish_steadily(receiver.begin(), organization.alone(), rate).await;
         receiver.wait(0..1, published.len(), PATIENCE).await;
         let requests = receiver.requests(0);
-        // In the first seconds it is not yet above the limit.
         let by_second = by_second(&requests);
-        let whole = &by_second[by_second.len().min(5)..by_second.len().saturating_sub(1)];
+        // All but the last, which is not whole.
+        let whole = &by_second[..by_second.len().saturating_sub(1)];
         let rates: Vec<f64> =
             whole.chunks(10).map(|ten| ten.iter().sum::<f64>() / ten.len() as f64).collect();
         let range =
@@ -261,8 +292,8 @@ impl Fair<'_> {
             let cpu = 100.0 * spent / for_how_long.as_secs_f64();
             let what = format!("{} deliveries wait", waiting.deliveries);
             rows.push(Row::new(format!("{what}: the broker's CPU meanwhile"), "% of a core", vec![cpu]));
-            let latencies = path::latencies_ms(self.stack, &self.upstream, for_how_long, 1).await?;
-            rows.extend(latency_rows(&format!("{what}: publish to receipt"), &latencies));
+            let latencies = path::latencies(self.stack, &self.upstream, for_how_long, 1).await?;
+            rows.extend(latencies.rows(&format!("{what}: publish to receipt")));
             waiting.end().await?;
         }
         Ok(rows)
@@ -296,12 +327,12 @@ impl Fair<'_> {
         );
         second.stop();
         receiver.wait(1..2, trickled.len(), PATIENCE).await;
-        let reconciled = receiver.reconcile(1..2, trickled.len()).complete()?;
-        let latencies = receiver.latencies_ms(1..2, &trickled);
-        let mut rows =
-            reconciled_latency_rows("another organization during an outage", latencies, reconciled).to_vec();
+        let mut latencies = Latencies::default();
+        latencies.add(&receiver, 1..2, &trickled)?;
+        let mut rows = latencies.rows("another organization during an outage").to_vec();
+        receiver.wait(0..1, sent.len(), AFTER_AN_OUTAGE).await;
         let what = "everything has arrived, after it is back".to_owned();
-        let arrived = arrived_row(what, &receiver, 0..1, sent.len(), down.end).await?;
+        let arrived = arrived_row(what, &receiver, 0..1, sent.len(), down.end)?;
         let requests = receiver.requests(0);
         let during = requests.iter().filter(|at| down.contains(*at)).count() as f64;
         let after: Vec<Instant> = requests.into_iter().filter(|at| *at >= down.end).collect();
@@ -316,15 +347,14 @@ impl Fair<'_> {
     }
 }
 
-/// How long after `since` these hooks have everything, in seconds: it waits for that.
-async fn arrived_row(
+/// How long after `since` the last of all events came to these hooks; an error if one is missing.
+fn arrived_row(
     what: String,
     receiver: &Receiver,
     hooks: std::ops::Range<usize>,
     events: usize,
     since: Instant,
 ) -> anyhow::Result<Row> {
-    receiver.wait(hooks.clone(), events, AFTER_AN_OUTAGE).await;
     let reconciled = receiver.reconcile(hooks.clone(), events).complete()?;
     let last =
         receiver.last(hooks).map_or(f64::NAN, |last| last.saturating_duration_since(since).as_secs_f64());

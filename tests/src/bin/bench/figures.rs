@@ -54,7 +54,7 @@ pub(crate) fn latency_rows(what: &str, runs_ms: &[Vec<f64>]) -> [Row; 2] {
     [row("p50", 0.5), row("p99", 0.99)]
 }
 
-/// Of each run.
+/// This percentile of each run's values, run by run.
 pub(crate) fn percentiles(runs: &[Vec<f64>], share: f64) -> Vec<f64> {
     runs.iter().map(|values| percentile(values, share)).collect()
 }

@@ -86,13 +86,14 @@ impl Growth<'_> {
         self.upstream.warm_up(organizations, receiver, 0..1).await?;
         let events = events.max(organizations.len() * CHANNELS);
         let throughput = path::throughput(self.stack, self.upstream, audience, events, runs).await?;
-        let latencies_ms = path::latencies_to(self.upstream, audience, latency_for, runs).await?;
+        let latencies = path::latencies_to(self.upstream, audience, latency_for, runs).await?;
         let load = format!("{axis} = {}", thousands(x));
         let place = |what: &str, line| Place { plot: format!("{what}, by {axis}"), axis, x, line };
         let took = |line, share| {
             let name = format!("publish to receipt, {load}: {line}");
-            let values = percentiles(&latencies_ms, share);
-            Row::new(name, "ms", values).at(place("from publish to receipt", line))
+            let values = percentiles(&latencies.runs_ms, share);
+            let row = Row::new(name, "ms", values).note(latencies.note());
+            row.at(place("from publish to receipt", line))
         };
         let [rate, services, broker, database] = throughput.rows(&load, "");
         let cost = |row: Row, line| row.at(place("CPU for 1,000 deliveries", line));

@@ -66,8 +66,7 @@ const FULL: Load = Load {
         limit: Duration::from_secs(60),
         waiting: Duration::from_secs(20),
         waiting_deliveries: 100_000,
-        outage: Duration::from_secs(60),
-        recovery: true,
+        outage: Some(Duration::from_secs(60)),
     },
     growing: Growing {
         webhooks: &[100, 10_000, 100_000],
@@ -106,8 +105,7 @@ const QUICK: Load = Load {
         limit: Duration::from_secs(8),
         waiting: Duration::from_secs(2),
         waiting_deliveries: 2_000,
-        outage: Duration::from_secs(2),
-        recovery: false,
+        outage: None,
     },
     growing: Growing {
         webhooks: &[100],

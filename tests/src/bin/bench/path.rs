@@ -15,6 +15,7 @@ pub(crate) const ONE_AT_A_TIME: u32 = 50;
 
 pub(crate) async fn measure(stack: &Stack, load: Load, two_hops: &Row) -> anyhow::Result<Vec<Row>> {
     let upstream = Upstream::start(&stack.amqp_url);
+    stack.processes.forget_peak_memory()?;
     let single = to_webhooks(stack, &upstream, load.events, load.runs, 1).await?;
     let share = 100.0 * median(&single.rates) / median(&two_hops.values);
     let mut rows =
@@ -22,8 +23,8 @@ pub(crate) async fn measure(stack: &Stack, load: Load, two_hops: &Row) -> anyhow
     let fan_out = to_webhooks(stack, &upstream, load.events / 5, load.runs, FAN_OUT).await?;
     rows.extend(fan_out.rows(&format!("fan-out to {FAN_OUT} webhooks"), ""));
     rows.extend(memory_rows("at full load", &[stack.processes.peak_memory_mib()?]));
-    let latencies = latencies_ms(stack, &upstream, load.latency_for, load.runs).await?;
-    rows.extend(latency_rows(&format!("publish to receipt at {ONE_AT_A_TIME} events a second"), &latencies));
+    let latencies = latencies(stack, &upstream, load.latency_for, load.runs).await?;
+    rows.extend(latencies.rows(&format!("publish to receipt at {ONE_AT_A_TIME} events a second")));
     upstream.stop();
     Ok(rows)
 }
@@ -110,13 +111,42 @@ pub(crate) async fn throughput(
     Ok(throughput)
 }
 
-/// How long single events take to their receiver on a system with nothing else to do, in milliseconds, run by run.
-pub(crate) async fn latencies_ms(
+/// How long deliveries took, in milliseconds, run by run, and what became of them.
+#[derive(Debug, Default)]
+pub(crate) struct Latencies {
+    pub(crate) runs_ms: Vec<Vec<f64>>,
+    reconciled: Reconciled,
+}
+
+impl Latencies {
+    /// Those of one more run; an error if something is missing.
+    pub(crate) fn add(
+        &mut self,
+        receiver: &Receiver,
+        hooks: std::ops::Range<usize>,
+        published: &[Instant],
+    ) -> anyhow::Result<()> {
+        self.reconciled += receiver.reconcile(hooks.clone(), published.len()).complete()?;
+        self.runs_ms.push(receiver.latencies_ms(hooks, published));
+        Ok(())
+    }
+
+    pub(crate) fn rows(&self, what: &str) -> [Row; 2] {
+        latency_rows(what, &self.runs_ms).map(|row| row.note(self.note()))
+    }
+
+    pub(crate) fn note(&self) -> String {
+        self.reconciled.note()
+    }
+}
+
+/// How long single events take to their receiver on a system with nothing else to do.
+pub(crate) async fn latencies(
     stack: &Stack,
     upstream: &Upstream,
     lasting: Duration,
     runs: usize,
-) -> anyhow::Result<Vec<Vec<f64>>> {
+) -> anyhow::Result<Latencies> {
     let receiver = Receiver::start([Manner::Quick]).await?;
     let organization = stack.organization_with(&receiver.urls()).await?;
     upstream.warm_up(organization.alone(), &receiver, 0..1).await?;
@@ -126,21 +156,20 @@ pub(crate) async fn latencies_ms(
     Ok(latencies)
 }
 
-/// How long single events take to these, with nothing else to do, in milliseconds, run by run.
+/// How long single events take to these, with nothing else to do.
 pub(crate) async fn latencies_to(
     upstream: &Upstream,
     audience: Audience<'_>,
     lasting: Duration,
     runs: usize,
-) -> anyhow::Result<Vec<Vec<f64>>> {
+) -> anyhow::Result<Latencies> {
     let Audience { organizations, receiver, hooks } = audience;
     let rate = Rate { per_second: ONE_AT_A_TIME, lasting };
-    let mut latencies = Vec::with_capacity(runs);
+    let mut latencies = Latencies::default();
     for _ in 0..runs {
         let published = upstream.publish_steadily(receiver.begin(), organizations, rate).await;
         receiver.wait(0..hooks, published.len(), PATIENCE).await;
-        receiver.reconcile(0..hooks, published.len()).complete()?;
-        latencies.push(receiver.latencies_ms(0..hooks, &published));
+        latencies.add(receiver, 0..hooks, &published)?;
     }
     Ok(latencies)
 }

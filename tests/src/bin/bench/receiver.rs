@@ -19,6 +19,8 @@ use uuid::Uuid;
 
 /// How often it is looked whether everything has arrived.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// What comes twice comes within this time, where nothing has crashed.
+const FOR_COPIES: Duration = Duration::from_millis(250);
 
 /// Which events belong together: those of one measurement, which their ids name. By default they are of none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,7 +62,7 @@ struct Hook {
 /// What has come to a hook.
 #[derive(Debug, Default)]
 struct Book {
-    /// Of every request.
+    /// Of every request that was answered.
     requests: Vec<Instant>,
     /// Of those that were answered with 200, by event.
     arrived: HashMap<usize, Vec<Instant>>,
@@ -163,14 +165,18 @@ impl Receiver {
         Ok(answer(status))
     }
 
-    /// Waits until `events` have arrived at each of these hooks, or nothing has for `patience`.
+    /// Waits until `events` have arrived at each of these hooks, and some time for those that come twice; or until nothing
+    /// has for `patience`.
     pub(crate) async fn wait(&self, hooks: std::ops::Range<usize>, events: usize, patience: Duration) {
         let all = events * hooks.len();
         let mut progress = (0, Instant::now());
         loop {
             let arrived: usize =
                 self.hooks[hooks.clone()].iter().map(|hook| hook.book().arrived.len().min(events)).sum();
-            if arrived >= all || progress.1.elapsed() > patience {
+            if arrived >= all {
+                return tokio::time::sleep(FOR_COPIES).await;
+            }
+            if progress.1.elapsed() > patience {
                 return;
             }
             if arrived > progress.0 {
@@ -213,7 +219,7 @@ impl Receiver {
         self.hooks[hooks].iter().filter_map(last).max()
     }
 
-    /// When each request came to a hook, whatever it was answered.
+    /// When each request came to a hook that was answered, whatever the answer was.
     pub(crate) fn requests(&self, hook: usize) -> Vec<Instant> {
         self.hooks[hook].book().requests.clone()
     }
@@ -270,5 +276,25 @@ mod tests {
         let run = Run::new();
         assert_eq!(event_of(event(run, "organization", 17).as_bytes()), Some((run, 17)));
         assert_eq!(event_of(br#"{"id":"another-17"}"#), None);
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_is_not_well_takes_nothing_and_no_run_takes_what_is_anothers() {
+        let receiver = Receiver::start([Manner::Failing]).await.unwrap();
+        let client = reqwest::Client::new();
+        let post = async |run| {
+            let request = client.post(receiver.url(0)).body(event(run, "organization", 0));
+            request.send().await.unwrap().status().as_u16()
+        };
+        let run = receiver.begin();
+        assert_eq!(post(run).await, 500);
+        receiver.are_well(0..1, true);
+        assert_eq!(post(Run::new()).await, 200);
+        assert_eq!(receiver.reconcile(0..1, 1), Reconciled { missing: 1, duplicates: 0 });
+        assert_eq!((post(run).await, post(run).await), (200, 200));
+        assert_eq!(receiver.reconcile(0..1, 1), Reconciled { missing: 0, duplicates: 1 });
+        receiver.are_well(0..1, false);
+        assert_eq!(post(run).await, 500);
+        assert_eq!(receiver.requests(0).len(), 4, "of the run");
     }
 }
