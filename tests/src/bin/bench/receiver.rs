@@ -280,6 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hook_that_is_not_well_takes_nothing_and_no_run_takes_what_is_anothers() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let receiver = Receiver::start([Manner::Failing]).await.unwrap();
         let client = reqwest::Client::new();
         let post = async |run| {
