@@ -64,7 +64,7 @@ enum Step {
 
 /// Why a delivery has to stay away, and for how long.
 #[derive(Debug, Clone, Copy)]
-struct Stay {
+struct Away {
     wait: Duration,
     cause: Cause,
     /// Its rate limit has given it a place, or let it through: it does not stand behind all who wait for the limit
@@ -164,7 +164,7 @@ impl Sender {
         }
         let pass = match self.until_told(origin, self.pass_gate(&delivery, &target, origin.source)).await? {
             Ok(pass) => pass,
-            Err(stay) => return Ok(self.stay_away(delivery, stay)),
+            Err(away) => return Ok(self.stay_away(delivery, away)),
         };
         let attempt = match self.attempt(&delivery, &target).await {
             Ok(attempt) => attempt,
@@ -182,7 +182,7 @@ impl Sender {
         delivery: &DeliveryMessage,
         target: &Target,
         source: usize,
-    ) -> Result<Pass, Stay> {
+    ) -> Result<Pass, Away> {
         if delivery.reply.is_some() {
             return Ok(Pass::Free);
         }
@@ -197,25 +197,25 @@ impl Sender {
         };
         if let Some(wait) = webhook.breaker.as_ref().and_then(until_probe) {
             let wait = self.gate.take_place_after(&asking, wait);
-            return Err(Stay { wait, cause: Cause::Open, has_place: delivery.has_place });
+            return Err(Away { wait, cause: Cause::Open, has_place: delivery.has_place });
         }
         let has_place = asking.rate_limit.is_some();
         let permit = match self.gate.admit(asking).await {
             Admission::Go(permit) => permit,
-            Admission::Park(wait, cause) => return Err(Stay { wait, cause, has_place }),
+            Admission::Park(wait, cause) => return Err(Away { wait, cause, has_place }),
         };
         match &webhook.breaker {
             None => Ok(Pass::Permitted(permit)),
             Some(breaker) => match Box::pin(self.claim_probe(target, breaker)).await {
                 Ok(probe) => Ok(Pass::AsProbe(permit, probe)),
-                Err(wait) => Err(Stay { wait, cause: Cause::Open, has_place }),
+                Err(wait) => Err(Away { wait, cause: Cause::Open, has_place }),
             },
         }
     }
 
     /// The delivery comes back later, without having been attempted.
-    fn stay_away(&self, delivery: DeliveryMessage, stay: Stay) -> Step {
-        let Stay { wait, cause, has_place } = stay;
+    fn stay_away(&self, delivery: DeliveryMessage, away: Away) -> Step {
+        let Away { wait, cause, has_place } = away;
         self.parkings.note(delivery.webhook, cause);
         let at = OffsetDateTime::now_utc() + wait;
         let delivery = if has_place { delivery.at_its_place(at) } else { delivery.parked(at) };

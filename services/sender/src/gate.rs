@@ -138,7 +138,7 @@ impl Parts<'_> {
     fn refusal(&self, lane: Lane, now: Instant, now_s: f64) -> Option<Refusal> {
         if !self.line.has_slot(now) || !self.room.may_start(self.line.of(lane), self.line.speed(now_s)) {
             Some(Refusal::Webhook)
-        } else if !self.room.may_add(self.share.places) {
+        } else if !self.room.may_add(self.share.places, self.line.stay(lane, now_s)) {
             Some(Refusal::Organization)
         } else {
             None
@@ -290,7 +290,8 @@ impl Gate {
                 return Err(parts.take_place(refusal, now, now_s));
             }
         }
-        if !parts.room.has_place_for(parts.line.of(place.lane), parts.share.places) {
+        let stay = parts.line.stay(place.lane, now_s);
+        if !parts.room.has_place_for(parts.line.of(place.lane), parts.share.places, stay) {
             return Err(parts.take_place(refusal.unwrap_or(Refusal::Organization), now, now_s));
         }
         for places in [parts.line.of_mut(place.lane), &mut parts.share.places, &mut parts.room.places] {

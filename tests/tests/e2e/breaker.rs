@@ -157,6 +157,14 @@ fn each_probe_that_fails_moves_the_next_one_further_away() {
         assert_eq!(counted("cuewire_sender_breakers_opened_total", &[]).await, Some(1.0));
         let failed = counted("cuewire_sender_probes_total", &[("state", "dead")]).await;
         assert_eq!(failed, Some(minutes.len() as f64));
+        // The reaper looks when it starts, and once a minute.
+        system.stop(Service::DlqReaper).await;
+        system.start(Service::DlqReaper).await;
+        until("the open breaker is counted", async || {
+            let open = system.metric(Service::DlqReaper, "cuewire_reaper_open_breakers", &[]).await;
+            (open == Some(1.0)).then_some(())
+        })
+        .await;
     });
 }
 

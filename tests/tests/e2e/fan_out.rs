@@ -1,8 +1,11 @@
 //! One event, many webhooks.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use cuewire_tests::event::id;
 use cuewire_tests::system::test;
 use cuewire_tests::{Answer, Receiver, Service, Setup, until};
 use serde_json::json;
@@ -74,5 +77,54 @@ fn an_organization_whose_four_hundred_webhooks_all_hang_does_not_hold_up_another
             healthy.wait_for(number).await;
             assert!(published.elapsed() < AT_ONCE, "the event {number} took {:?}", published.elapsed());
         }
+    });
+}
+
+#[test]
+fn webhooks_that_were_quick_and_hang_all_at_once_do_not_hold_up_those_of_their_own_organization() {
+    const HANGING: usize = 10;
+    const HEALTHY: usize = 4;
+    /// As many as each has slots, so that it may use all of them.
+    const UNTIL_PROVEN: usize = 64;
+    const EVENTS: usize = 200;
+    const EVERY: Duration = Duration::from_millis(25);
+    const LATE: Duration = Duration::from_secs(1);
+    test(async |system| {
+        let hang = Arc::new(AtomicBool::new(false));
+        let switch = Arc::clone(&hang);
+        let hanging = Receiver::start(move |_, _| match switch.load(Ordering::Relaxed) {
+            true => Answer::status(200).after(Duration::from_secs(6)),
+            false => Answer::status(200),
+        })
+        .await;
+        let healthy = Receiver::healthy().await;
+        let organization = system.organization().await;
+        let webhooks = (0..HANGING).map(|at| hanging.url(&format!("/{at}")));
+        for url in webhooks.chain((0..HEALTHY).map(|at| healthy.url(&format!("/{at}")))) {
+            organization.webhook(url).with("max_in_flight", UNTIL_PROVEN).create().await;
+        }
+        organization.in_effect().await;
+        let amqp = system.amqp().await;
+        let first: Vec<_> = (0..UNTIL_PROVEN).map(|_| organization.event("feeds.started")).collect();
+        amqp.publish_all(&first).await;
+        hanging.wait_for(UNTIL_PROVEN * HANGING).await;
+        healthy.wait_for(UNTIL_PROVEN * HEALTHY).await;
+
+        hang.store(true, Ordering::Relaxed);
+        let mut published = HashMap::new();
+        let mut ticks = tokio::time::interval(EVERY);
+        for _ in 0..EVENTS {
+            ticks.tick().await;
+            let event = organization.event("feeds.started");
+            published.insert(id(&event).to_owned(), Instant::now());
+            amqp.publish(&event).await;
+        }
+        let requests = healthy.wait_for((UNTIL_PROVEN + EVENTS) * HEALTHY).await;
+        let took = |request: &cuewire_tests::Request| {
+            Some(request.at - *published.get(&request.event_id())?).filter(|took| *took > LATE)
+        };
+        let late: Vec<Duration> = requests.iter().filter_map(took).collect();
+        assert!(late.len() < EVENTS * HEALTHY / 20, "{} took over {LATE:?}: {late:?}", late.len());
+        hang.store(false, Ordering::Relaxed);
     });
 }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::limit::Limit;
 use super::pace::{self, Pace};
-use super::room::{Places, Speed};
+use super::room::{Places, Speed, Stay};
 use super::streak::{Ending, Streak};
 
 /// A webhook whose requests take so long keeps places from others for longer than these would wait.
@@ -79,6 +79,12 @@ impl Line {
     /// What is known of how long its requests take.
     pub(super) fn speed(&self, now_s: f64) -> Speed {
         if self.pace.duration_s(now_s) >= SLOW_S { Speed::Slow } else { Speed::Quick }
+    }
+
+    /// How long one more request of a lane is expected to take up its place.
+    pub(super) fn stay(&self, lane: Lane, now_s: f64) -> Stay {
+        let is_quick = self.pace.is_known() && self.speed(now_s) == Speed::Quick;
+        if is_quick && self.of(lane).in_flight < FIRST_SLOTS { Stay::ForAMoment } else { Stay::Unknown }
     }
 
     /// The mean time between two requests that end, when as many are in flight as may be, of which a queue lets it

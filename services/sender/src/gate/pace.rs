@@ -57,6 +57,11 @@ impl Pace {
         self.recent_s.max(age_s)
     }
 
+    /// Whether a request has ended that told of its receiver.
+    pub(super) fn is_known(&self) -> bool {
+        self.recent_s > 0.0
+    }
+
     /// The mean time between two requests that end, when `side_by_side` are in flight.
     pub(super) fn spacing(&self, side_by_side: usize, now_s: f64) -> Duration {
         Duration::from_secs_f64(self.duration_s(now_s) / side_by_side.max(1) as f64)

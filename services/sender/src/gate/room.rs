@@ -10,6 +10,8 @@ use super::pace::Pace;
 
 /// An organization has at most so many times as many requests in flight in a queue as it leaves places free.
 const SHARE_OF_FREE: usize = 3;
+/// The same, for a request that is expected to end in a moment: what hangs has not taken the last of its share.
+const SHARE_OF_FREE_FOR_A_MOMENT: usize = 7;
 
 /// What takes up room, of a webhook, of an organization, or of all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,6 +35,15 @@ pub(super) enum Speed {
     Quick,
     /// They take long.
     Slow,
+}
+
+/// How long one more request is expected to take up its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// Its webhook answers quickly, and has hardly anything in flight.
+    ForAMoment,
+    /// Nobody knows.
+    Unknown,
 }
 
 /// How long a delivery is held until it is due.
@@ -95,17 +106,27 @@ impl Room {
     /// Whether one delivery more may wait of a webhook that takes up `mine`, of an organization that takes up `ours`.
     /// Who has the queue for itself may take all of it, others at most half of it: or of all that are here, which are
     /// more where one message holds several.
-    pub(super) fn has_place_for(&self, mine: Places, ours: Places) -> bool {
-        let half = self.size.max(self.places.taken()).div_ceil(2);
-        let may_have = |part: Places| self.places == part || part.taken() < half;
-        may_have(mine) && may_have(ours)
+    /// What stays for a moment may be there as long as its organization has less than seven eighths.
+    pub(super) fn has_place_for(&self, mine: Places, ours: Places, stay: Stay) -> bool {
+        let all = self.size.max(self.places.taken());
+        let most_of_ours = match stay {
+            Stay::ForAMoment => all * 7 / 8,
+            Stay::Unknown => all.div_ceil(2),
+        };
+        let may_have = |part: Places, most: usize| self.places == part || part.taken() < most;
+        may_have(mine, all.div_ceil(2)) && may_have(ours, most_of_ours)
     }
 
     /// Whether the organization that has `ours` may have one more request in flight. Which will hang nobody
-    /// knows beforehand, so that each leaves places free, the more the more it has.
-    pub(super) fn may_add(&self, ours: Places) -> bool {
+    /// knows beforehand, so that each leaves places free, the more the more it has. But those of its webhooks that
+    /// go on answering must not wait for those that hang.
+    pub(super) fn may_add(&self, ours: Places, stay: Stay) -> bool {
         let free = self.size.saturating_sub(self.places.in_flight);
-        ours.in_flight == 0 || ours.in_flight < SHARE_OF_FREE * free
+        let share = match stay {
+            Stay::ForAMoment => SHARE_OF_FREE_FOR_A_MOMENT,
+            Stay::Unknown => SHARE_OF_FREE,
+        };
+        ours.in_flight == 0 || ours.in_flight < share * free
     }
 
     /// Whether a webhook that takes up `mine` may have one more request in flight. Each leaves as many places
@@ -186,14 +207,15 @@ mod tests {
             // A request to one webhook after another, none of which has ever answered.
             for _ in 0..10_000 {
                 for ours in &mut in_flight {
-                    if room.may_add(Places { waiting: 0, in_flight: *ours }) {
+                    if room.may_add(Places { waiting: 0, in_flight: *ours }, Stay::Unknown) {
                         *ours += 1;
                         room.places.in_flight += 1;
                     }
                 }
             }
             assert!(room.places.in_flight <= expected, "{organizations} have {}", room.places.in_flight);
-            assert!(room.may_add(Places::default()), "another organization's first request is sent");
+            let other = Places::default();
+            assert!(room.may_add(other, Stay::Unknown), "another organization's first request is sent");
         }
     }
 
@@ -209,18 +231,21 @@ mod tests {
         let mut room = room(Lane::Fresh, 64);
         let mine = Places { waiting: 60, in_flight: 3 };
         room.places = mine;
-        assert!(room.has_place_for(mine, mine));
+        assert!(room.has_place_for(mine, mine, Stay::Unknown));
         room.places.in_flight += 1;
-        assert!(!room.has_place_for(mine, room.places));
+        assert!(!room.has_place_for(mine, room.places, Stay::Unknown));
         let small = Places { waiting: 0, in_flight: 1 };
-        assert!(room.has_place_for(small, room.places), "another webhook of the same organization");
         assert!(
-            !room.has_place_for(small, mine),
+            room.has_place_for(small, room.places, Stay::Unknown),
+            "another webhook of the same organization"
+        );
+        assert!(
+            !room.has_place_for(small, mine, Stay::Unknown),
             "of an organization that has more than half, beside another"
         );
-        assert!(room.has_place_for(small, small));
+        assert!(room.has_place_for(small, small, Stay::Unknown));
         let half = Places { waiting: 16, in_flight: 16 };
-        assert!(!room.has_place_for(half, half));
+        assert!(!room.has_place_for(half, half, Stay::Unknown));
     }
 
     #[test]
@@ -229,8 +254,8 @@ mod tests {
         // Five in each of the messages that the queue lets in.
         let (mine, ours) = (Places { waiting: 60, in_flight: 4 }, Places { waiting: 300, in_flight: 20 });
         room.places = Places { waiting: 301, in_flight: 20 };
-        assert!(room.has_place_for(mine, mine), "one of five");
-        assert!(!room.has_place_for(mine, ours), "of an organization beside another");
+        assert!(room.has_place_for(mine, mine, Stay::Unknown), "one of five");
+        assert!(!room.has_place_for(mine, ours, Stay::Unknown), "of an organization beside another");
     }
 
     #[test]

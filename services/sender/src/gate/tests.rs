@@ -147,6 +147,35 @@ async fn an_organization_whose_ten_thousand_webhooks_all_hang_leaves_room_for_an
 }
 
 #[tokio::test(start_paused = true)]
+async fn webhooks_that_were_quick_and_hang_at_once_leave_room_for_those_of_their_organization_that_are_well()
+{
+    let gate = gate();
+    let organization = OrganizationId::new();
+    let of_it = |webhook| Asking { organization, ..to(webhook, 64, DUE) };
+    let mut hanging = Vec::new();
+    for webhook in [(); 3].map(|()| WebhookId::new()) {
+        teach(&gate, webhook, 0.001);
+        hanging.extend(fill(&gate, of_it(webhook)).await);
+    }
+    // As long as requests hang that have no end before their time is over.
+    for _ in 0..100 {
+        let well = WebhookId::new();
+        teach(&gate, well, 0.001);
+        match gate.admit(of_it(well)).await {
+            Admission::Go(permit) => assert_eq!(permit.ended(Ending::Taken), None),
+            Admission::Park(wait, cause) => panic!("{} hang; parked for {wait:?}: {cause:?}", hanging.len()),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // Also beside another organization's.
+    let another = go(&gate, WebhookId::new()).await;
+    let well = WebhookId::new();
+    teach(&gate, well, 0.001);
+    assert!(matches!(gate.admit(of_it(well)).await, Admission::Go(_)));
+    drop(another);
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_a_webhook_that_has_never_answered_four_requests_are_in_flight_and_each_answer_allows_one_more() {
     let (gate, webhook) = (gate(), WebhookId::new());
     let mut first = fill(&gate, to(webhook, 16, FRESH)).await;

@@ -26,7 +26,7 @@ const AFTER_AN_OUTAGE: Duration = Duration::from_secs(300);
 /// How long the scenarios last.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lasting {
-    pub(crate) one_neighbour: Duration,
+    pub(crate) silent: Duration,
     /// Of neighbours: all else is measured once.
     pub(crate) runs: usize,
     pub(crate) neighbours: Duration,
@@ -43,6 +43,7 @@ pub(crate) struct Lasting {
 /// What can be measured alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scenario {
+    Silent,
     Neighbours,
     Flood,
     Limit,
@@ -51,18 +52,15 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Neighbours, Self::Flood, Self::Limit, Self::Waiting, Self::Outage];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Silent, Self::Neighbours, Self::Flood, Self::Limit, Self::Waiting, Self::Outage];
 }
 
 pub(crate) async fn measure(stack: &Stack, scenario: Scenario, lasting: Lasting) -> anyhow::Result<Vec<Row>> {
     let fair = Fair { stack, upstream: Upstream::start(&stack.amqp_url) };
     let rows = match scenario {
-        Scenario::Neighbours => {
-            let mut rows = fair.one_neighbour(lasting.one_neighbour, lasting.runs).await?;
-            rows.extend(fair.neighbours(lasting).await?);
-            rows
-        }
+        Scenario::Silent => fair.silent(lasting.silent, lasting.runs).await?,
+        Scenario::Neighbours => fair.neighbours(lasting).await?,
         Scenario::Flood => fair.flood(lasting.flood).await?,
         Scenario::Limit => fair.limit(lasting.limit).await?,
         Scenario::Waiting => fair.waiting(lasting).await?,
@@ -100,7 +98,7 @@ impl Bad {
 
 impl Fair<'_> {
     /// A healthy webhook beside another organization's, which never answers, and the memory of each service meanwhile.
-    async fn one_neighbour(&self, lasting: Duration, runs: usize) -> anyhow::Result<Vec<Row>> {
+    async fn silent(&self, lasting: Duration, runs: usize) -> anyhow::Result<Vec<Row>> {
         const PER_SECOND: u32 = 100;
         let rate = Rate { per_second: PER_SECOND, lasting };
         let (mut latencies, mut memory) = (Latencies::default(), Vec::new());

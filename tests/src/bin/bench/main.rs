@@ -59,7 +59,7 @@ const FULL: Load = Load {
     latency_for: Duration::from_secs(20),
     max_webhooks: 1_000_000,
     fair: Lasting {
-        one_neighbour: Duration::from_secs(60),
+        silent: Duration::from_secs(60),
         runs: 3,
         neighbours: Duration::from_secs(120),
         flood: Duration::from_secs(60),
@@ -98,7 +98,7 @@ const QUICK: Load = Load {
     latency_for: Duration::from_secs(3),
     max_webhooks: 1_000,
     fair: Lasting {
-        one_neighbour: Duration::from_secs(3),
+        silent: Duration::from_secs(3),
         runs: 1,
         neighbours: Duration::from_secs(3),
         flood: Duration::from_secs(2),
@@ -120,10 +120,11 @@ const QUICK: Load = Load {
 
 /// What can be measured alone: `deploy/local/bench` with its name does so. The first is the one that tells the memory
 /// of services under its load, which have not had any other.
-const SECTIONS: [(&str, Section); 11] = [
-    ("neighbours", Section::Fair(Scenario::Neighbours)),
+const SECTIONS: [(&str, Section); 12] = [
+    ("silent", Section::Fair(Scenario::Silent)),
     ("path", Section::Path),
     ("ingest", Section::Ingest),
+    ("neighbours", Section::Fair(Scenario::Neighbours)),
     ("flood", Section::Fair(Scenario::Flood)),
     ("limit", Section::Fair(Scenario::Limit)),
     ("waiting", Section::Fair(Scenario::Waiting)),
