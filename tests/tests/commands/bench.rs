@@ -53,7 +53,22 @@ fn what_the_benchmarks_measure_is_told_without_a_stack() {
     RunDir::run(async |run_dir| {
         let help = Script::start(&mut run_dir.script("bench", &["help"])).ended().await;
         help.expect(0);
-        for section in ["path", "ingest", "fair", "matching", "growth", "reads", "memory"] {
+        let sections = [
+            "silent",
+            "path",
+            "ingest",
+            "neighbours",
+            "flood",
+            "limit",
+            "waiting",
+            "outage",
+            "matching",
+            "growth",
+            "reads",
+            "memory",
+            "fair",
+        ];
+        for section in sections {
             assert!(help.line(section).trim_start().starts_with(section), "{:#?}", help.said);
         }
     });
