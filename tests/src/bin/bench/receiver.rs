@@ -1,5 +1,5 @@
 //! A receiver that does as little as one can: it takes a request, notes the event's number and the time, and answers as
-//! its hook is told to. What is not of the run under way is answered, and noted nowhere.
+//! its hook is told to. Once a run has begun, what is not of that run is answered, and noted nowhere.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -155,7 +155,7 @@ impl Receiver {
         };
         if let Some((run, event)) = event_of(&body) {
             let mut book = hook.book();
-            if run == self.run() {
+            if [run, Run::default()].contains(&self.run()) {
                 book.requests.push(at);
                 if status == 200 {
                     book.arrived.entry(event).or_default().push(at);
@@ -227,11 +227,20 @@ impl Receiver {
     /// Begins a run: what has come is forgotten, and what comes late of another is noted no more.
     pub(crate) fn begin(&self) -> Run {
         let run = Run::new();
+        self.note_only(run);
+        run
+    }
+
+    /// What has come is forgotten, and whatever comes is noted until a run begins.
+    pub(crate) fn note_all(&self) {
+        self.note_only(Run::default());
+    }
+
+    fn note_only(&self, run: Run) {
         self.run.store(run.0, Ordering::Relaxed);
         for hook in &*self.hooks {
             *hook.book() = Book::default();
         }
-        run
     }
 
     fn run(&self) -> Run {
