@@ -168,7 +168,8 @@ async fn webhooks_that_were_quick_and_hang_at_once_leave_room_for_those_of_their
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     // Also beside another organization's.
-    let another = go(&gate, WebhookId::new()).await;
+    let another = gate.admit(to(WebhookId::new(), 2, DUE)).await;
+    assert!(matches!(another, Admission::Go(_)));
     let well = WebhookId::new();
     teach(&gate, well, 0.001);
     assert!(matches!(gate.admit(of_it(well)).await, Admission::Go(_)));

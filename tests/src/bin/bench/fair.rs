@@ -86,6 +86,14 @@ enum Bad {
     TheirOwn,
 }
 
+/// What happens to the bad ones in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Nothing,
+    /// They have to get everything.
+    TheyGetWell,
+}
+
 impl Bad {
     fn told(self) -> String {
         match self {
@@ -130,14 +138,15 @@ impl Fair<'_> {
     /// ones take to get everything once they are well.
     async fn neighbours(&self, lasting: Lasting) -> anyhow::Result<Vec<Row>> {
         let (mut alone, mut beside, mut recovered) = (Latencies::default(), Latencies::default(), Vec::new());
+        let at_last = if lasting.outage.is_some() { Then::TheyGetWell } else { Then::Nothing };
         for run in 1..=lasting.runs {
-            self.beside(Bad::Nobodys, lasting, &mut alone).await?;
-            let with_recovery = lasting.outage.filter(|_| run == lasting.runs);
-            let lasting = Lasting { outage: with_recovery, ..lasting };
-            recovered.extend(self.beside(Bad::Anothers, lasting, &mut beside).await?);
+            let then = if run == lasting.runs { at_last } else { Then::Nothing };
+            self.beside(Bad::Nobodys, lasting.neighbours, &mut alone, then).await?;
+            recovered.extend(self.beside(Bad::Anothers, lasting.neighbours, &mut beside, then).await?);
         }
         let mut with_their_own = Latencies::default();
-        recovered.extend(self.beside(Bad::TheirOwn, lasting, &mut with_their_own).await?);
+        let of_their_own = self.beside(Bad::TheirOwn, lasting.neighbours, &mut with_their_own, at_last);
+        recovered.extend(of_their_own.await?);
         let p99 = |of: &Latencies| percentiles(&of.runs_ms, 0.99);
         let (p99_alone, p99_own) = (p99(&alone), p99(&with_their_own));
         let by_run = p99(&beside).iter().zip(&p99_alone).map(|(beside, alone)| beside / alone).collect();
@@ -161,8 +170,9 @@ impl Fair<'_> {
     async fn beside(
         &self,
         bad: Bad,
-        lasting: Lasting,
+        lasting: Duration,
         latencies: &mut Latencies,
+        then: Then,
     ) -> anyhow::Result<Option<Row>> {
         let manners = [
             vec![Manner::Quick; HEALTHY],
@@ -187,7 +197,7 @@ impl Fair<'_> {
             self.upstream.warm_up(owner.alone(), &receiver, others.clone()).await?;
             receiver.are_well(others.clone(), false);
         }
-        let rate = Rate { per_second: OTHERS_PER_SECOND, lasting: lasting.neighbours };
+        let rate = Rate { per_second: OTHERS_PER_SECOND, lasting };
         let second = Upstream::start(&self.stack.amqp_url);
         let run = receiver.begin();
         let (published, _) = tokio::join!(
@@ -198,7 +208,7 @@ impl Fair<'_> {
         receiver.wait(healthy.clone(), published.len(), PATIENCE).await;
         latencies.add(&receiver, healthy, &published)?;
         let mut recovered = None;
-        if lasting.outage.is_some() && owner.is_some() {
+        if then == Then::TheyGetWell && owner.is_some() {
             receiver.are_well(others.clone(), true);
             let well_at = Instant::now();
             receiver.wait(others.clone(), published.len(), AFTER_AN_OUTAGE).await;
