@@ -2,16 +2,18 @@
 //!
 //! It is published with RabbitMQ's direct reply-to: the answer goes to the channel that published, so one
 //! task owns the channel, publishes on it and consumes the answers. A call that is lost with the connection
-//! is not repeated: its caller is told.
+//! is not repeated: its caller is told. No gate of a sender holds a test call, so that what it takes up there is
+//! bounded here, also after its caller has hung up.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cuewire::amqp::publisher::ReplyTo;
 use cuewire::amqp::{Broker, Link, Publication};
 use cuewire::health::Component;
+use cuewire::ids::OrganizationId;
 use cuewire::message::DeliveryMessage;
 use cuewire::shutdown::Shutdown;
 use futures_util::StreamExt;
@@ -23,8 +25,11 @@ use uuid::Uuid;
 
 /// RabbitMQ's name for the channel that consumes it.
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
-/// Test calls under way: people make them, one at a time.
-const MAX_UNDER_WAY: usize = 256;
+/// Test calls under way: people make them, one at a time. Half of what a sender takes of one queue, since all of them
+/// may be on it, and hang.
+const MAX_UNDER_WAY: usize = 128;
+/// Of them, one organization's.
+const MAX_OWN: usize = 32;
 const TRANSIENT: u8 = 1;
 
 /// Why there is no answer.
@@ -34,6 +39,8 @@ pub(crate) enum CallError {
     Lost,
     /// So many are under way that no other is taken.
     TooMany,
+    /// So many of the organization's own.
+    TooManyOwn,
     /// No sender answered in time.
     Timeout,
 }
@@ -43,6 +50,18 @@ pub(crate) enum CallError {
 pub(crate) struct Calls {
     handed: mpsc::Sender<Call>,
     component: Component,
+    under_way: UnderWay,
+}
+
+/// How many calls are under way, by organization; those that have none are not here.
+#[derive(Debug, Clone, Default)]
+struct UnderWay(Arc<SyncMutex<HashMap<OrganizationId, usize>>>);
+
+/// One call of those under way, until it is dropped.
+#[derive(Debug)]
+struct Place {
+    under_way: UnderWay,
+    organization: OrganizationId,
 }
 
 #[derive(Debug)]
@@ -56,7 +75,7 @@ impl Calls {
     /// Starts over a connection of its own, made anew whenever it breaks.
     pub(crate) fn start(broker: Broker, component: Component, shutdown: Shutdown) -> Self {
         let (handed, receiver) = mpsc::channel(MAX_UNDER_WAY);
-        let calls = Self { handed, component: component.clone() };
+        let calls = Self { handed, component: component.clone(), under_way: UnderWay::default() };
         shutdown.clone().spawn_vital("caller", async move {
             // The sessions take turns with the receiver.
             let receiver = Arc::new(Mutex::new(receiver));
@@ -79,16 +98,52 @@ impl Calls {
         if !self.component.is_up() {
             return Err(CallError::Lost);
         }
+        let place = self.under_way.place(delivery.organization)?;
         let correlation_id = Uuid::now_v7().to_string();
         let queue = DIRECT_REPLY.to_owned();
         delivery.reply = Some(ReplyTo { queue, correlation_id: correlation_id.clone() });
         let (answer, answered) = oneshot::channel();
         let call = Call { correlation_id, publication: delivery.publication(), answer };
         self.handed.try_send(call).map_err(|_| CallError::TooMany)?;
-        match tokio::time::timeout(timeout, answered).await {
-            Ok(Ok(attempt)) => Ok(attempt),
-            Ok(Err(_)) => Err(CallError::Lost),
-            Err(_) => Err(CallError::Timeout),
+        // The sender goes on, whether or not somebody waits.
+        let answered = tokio::spawn(async move {
+            let _place = place;
+            match tokio::time::timeout(timeout, answered).await {
+                Ok(Ok(attempt)) => Ok(attempt),
+                Ok(Err(_)) => Err(CallError::Lost),
+                Err(_) => Err(CallError::Timeout),
+            }
+        });
+        answered.await.unwrap_or(Err(CallError::Lost))
+    }
+}
+
+impl UnderWay {
+    fn place(&self, organization: OrganizationId) -> Result<Place, CallError> {
+        let mut counts = self.counts();
+        if counts.get(&organization).is_some_and(|own| *own >= MAX_OWN) {
+            return Err(CallError::TooManyOwn);
+        }
+        if counts.values().sum::<usize>() >= MAX_UNDER_WAY {
+            return Err(CallError::TooMany);
+        }
+        *counts.entry(organization).or_default() += 1;
+        Ok(Place { under_way: self.clone(), organization })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<OrganizationId, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.under_way.counts();
+        if let Some(own) = counts.get_mut(&self.organization) {
+            *own -= 1;
+            if *own == 0 {
+                counts.remove(&self.organization);
+            }
         }
     }
 }
@@ -162,5 +217,27 @@ impl Session {
         if let Some(caller) = correlation_id.and_then(|id| self.waiting.remove(id)) {
             let _ = caller.send(delivery.data.into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_organization_has_a_part_of_the_places_and_nobody_is_remembered() {
+        let under_way = UnderWay::default();
+        let take = |organization, places| -> Vec<Place> {
+            (0..places).map(|_| under_way.place(organization).unwrap()).collect()
+        };
+        let one = OrganizationId::new();
+        let mut taken = take(one, MAX_OWN);
+        assert_eq!(under_way.place(one).unwrap_err(), CallError::TooManyOwn);
+        taken.extend((1..MAX_UNDER_WAY / MAX_OWN).flat_map(|_| take(OrganizationId::new(), MAX_OWN)));
+        assert_eq!(under_way.place(OrganizationId::new()).unwrap_err(), CallError::TooMany);
+        taken.pop();
+        assert!(under_way.place(OrganizationId::new()).is_ok());
+        drop(taken);
+        assert!(under_way.counts().is_empty());
     }
 }

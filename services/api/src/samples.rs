@@ -46,13 +46,17 @@ impl Api {
         let result = match &answer {
             Ok(_) => "answered",
             Err(CallError::Lost) => "lost",
-            Err(CallError::TooMany) => "too_many",
+            Err(CallError::TooMany | CallError::TooManyOwn) => "too_many",
             Err(CallError::Timeout) => "timeout",
         };
         self.metrics.test_calls.with_label_values(&[result]).inc();
         answer.map_err(|error| match error {
             CallError::Lost => Problem::unavailable("the broker cannot be reached now; try again"),
             CallError::TooMany => Problem::unavailable("too many test calls are under way; try again"),
+            CallError::TooManyOwn => Problem::too_many(
+                "too many of your test calls are under way; wait until one is answered",
+                None,
+            ),
             CallError::Timeout => {
                 Problem::new(StatusCode::GATEWAY_TIMEOUT, "no sender answered in time; is one running?")
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cuewire_tests::event::id;
 use cuewire_tests::system::test;
-use cuewire_tests::{Answer, Receiver, Service, until, verify};
+use cuewire_tests::{Answer, Receiver, Service, Webhook, until, verify};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use url::form_urlencoded;
@@ -51,6 +51,30 @@ fn a_test_call_that_no_sender_took_in_time_is_not_sent_later() {
         system.start(Service::Sender).await;
         system.stop_all().await;
         assert_eq!(receiver.count(), 0);
+    });
+}
+
+#[test]
+fn an_organizations_test_calls_that_hang_take_up_a_bounded_part_also_when_their_callers_hang_up() {
+    const MAX_OWN: usize = 32;
+    test(async |system| {
+        let (hangs, healthy) = (Receiver::answering([Answer::never()]).await, Receiver::healthy().await);
+        let (organization, another) = (system.organization().await, system.organization().await);
+        let hanging = organization.webhook(hangs.url("/")).with("timeout_ms", 30_000).create().await;
+        let webhook = another.webhook(healthy.url("/")).create().await;
+        let test_of = |webhook: &Webhook| format!("/v1/webhooks/{}/test", webhook.id);
+        let path = test_of(&hanging);
+        let no_answer = json!({});
+        let calls = join_all((0..MAX_OWN).map(|_| organization.admin.post(&path, &no_answer)));
+        tokio::select! {
+            _ = calls => panic!("a receiver that hangs has answered"),
+            requests = hangs.wait_for(MAX_OWN) => assert_eq!(requests.len(), MAX_OWN),
+        }
+        // The connections are closed by now, and the requests still in flight.
+        let problem = organization.admin.post(&path, &json!({})).await.problem(429);
+        assert!(problem.contains("your test calls"), "{problem}");
+        assert_eq!(another.admin.post(&test_of(&webhook), &json!({})).await.expect(200)["status"], 200);
+        assert_eq!(hangs.count(), MAX_OWN);
     });
 }
 

@@ -39,6 +39,7 @@ struct TestCall {
 #[utoipa::path(post, path = "/v1/webhooks/{id}/test", tag = "Webhooks", params(("id" = Uuid, Path)),
     request_body(content = TestCall, description = "May be left out"),
     responses((status = 200, body = AttemptView), (status = 404, description = "There is no such webhook"),
+        (status = 429, description = "Too many test calls of the organization are under way"),
         (status = 504, description = "No sender answered in time")))]
 async fn test(
     Editor(caller): Editor,
