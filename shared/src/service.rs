@@ -201,6 +201,7 @@ where
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
+    raise_open_files();
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -218,6 +219,14 @@ where
             tracing::error!("{service} failed: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Lets this process have as many files open as the system allows. Each connection is one; where a shell or systemd has
+/// started it, it may have 1,024, and a sender of which more are in flight would reach no receiver.
+pub fn raise_open_files() {
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of open files could not be raised: requests may fail for it");
     }
 }
 
@@ -312,6 +321,14 @@ mod tests {
             ("CUEWIRE_HEALTH_LISTEN", "127.0.0.1:0"),
         ];
         Common::read(&Environment::of(variables), 0).unwrap()
+    }
+
+    #[test]
+    fn as_many_files_may_be_open_as_the_system_allows() {
+        let (soft, hard) = rlimit::Resource::NOFILE.get().unwrap();
+        rlimit::Resource::NOFILE.set(soft.min(1_024), hard).unwrap();
+        raise_open_files();
+        assert_eq!(rlimit::Resource::NOFILE.get().unwrap(), (hard, hard));
     }
 
     #[tokio::test]

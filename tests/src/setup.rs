@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use cuewire::config::Environment;
+use cuewire::service::raise_open_files;
 use futures_util::FutureExt;
 
 use crate::management::Permissions;
@@ -118,6 +119,8 @@ impl Setup {
     pub fn run(self, test: impl AsyncFnOnce(&System)) {
         panics::watch();
         start_logging();
+        // All four services, and both ends of each request.
+        raise_open_files();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

@@ -27,6 +27,8 @@ mod waiting;
 
 use std::time::Duration;
 
+use cuewire::service::raise_open_files;
+
 use fair::{Lasting, Scenario};
 use growth::Growing;
 use history::History;
@@ -153,6 +155,8 @@ enum Section {
 async fn main() -> anyhow::Result<()> {
     // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    // The receiver's connections, all those that the sender has open.
+    raise_open_files();
     let (load, sections) = asked_for(std::env::args().skip(1))?;
     let stack = Stack::from_environment()?;
     let mut report = Report::of(&stack, report::directory_beside(&stack.env_file)).await?;
@@ -161,9 +165,9 @@ async fn main() -> anyhow::Result<()> {
     for section in sections {
         let rows = match section {
             Section::Path => {
-                let Machine { posts, two_hops, of_two_hops, syncs } = machine::measure(&stack, load).await?;
+                let Machine { two_hops, others } = machine::measure(&stack, load).await?;
                 let path = path::measure(&stack, load, &two_hops).await?;
-                [posts, two_hops].into_iter().chain(of_two_hops).chain(syncs).chain(path).collect()
+                [two_hops].into_iter().chain(others).chain(path).collect()
             }
             Section::Ingest => ingest::measure(&stack, load).await?,
             Section::Matching => matching::measure(load.max_webhooks),
