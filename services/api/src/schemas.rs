@@ -64,7 +64,7 @@ impl Schemas {
     async fn read(&self, change: Change) -> Result<(), DbError> {
         let organizations = match change {
             Change::Organization(id) => vec![id],
-            Change::Breaker(_) => Vec::new(),
+            Change::Breaker(_) | Change::Failing(_) => Vec::new(),
             Change::Everything => {
                 let mut all = self.database.organizations_with_schemas().await?;
                 let known = self.known.read().unwrap_or_else(PoisonError::into_inner);

@@ -135,7 +135,7 @@ impl Directory {
         match change {
             Change::Everything => self.load().await,
             Change::Organization(id) => self.reload(id).await,
-            Change::Breaker(_) => Ok(()),
+            Change::Breaker(_) | Change::Failing(_) => Ok(()),
         }
     }
 

@@ -93,7 +93,7 @@ impl Sender {
             Sent::AsTheLastStraw(failures) => {
                 Box::pin(self.open_breaker(delivery, target, attempt, failures)).await
             }
-            Sent::Ordinarily if attempt.state == State::Delivered && target.may_be_failing() => {
+            Sent::Ordinarily if attempt.state == State::Delivered && target.is_failing() => {
                 let noted = Box::pin(self.database.webhook_has_recovered(target.webhook.id)).await;
                 noted.inspect(|()| target.note_failing(false))
             }

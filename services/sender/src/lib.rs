@@ -55,7 +55,7 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     let finishing = context.shutdown.later();
     let targets =
         Targets::start(context.database.clone(), vault, Arc::clone(&guard), metrics.clone(), &finishing);
-    let changes = context.database.watch_changes(Watched::BreakersToo, context.shutdown.clone());
+    let changes = context.database.watch_changes(Watched::HealthToo, context.shutdown.clone());
     context.shutdown.spawn_vital("watch over webhooks", targets.follow(changes));
     let publisher =
         Publisher::start(context.broker.clone(), context.health.component("publisher"), finishing.clone());

@@ -1,7 +1,7 @@
 //! The webhooks that this sender has deliveries for, with all that a request needs, prepared once.
 //!
 //! Read from the database when first needed, many in one statement where many are needed at once; forgotten when the
-//! database announces a change of their organization.
+//! database announces a change of their organization or of their breaker.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -12,7 +12,7 @@ use cuewire::db::webhooks::{self, SealedSecret};
 use cuewire::db::{Database, DbError, until_it_answers};
 use cuewire::formats::Owner;
 use cuewire::guard::Guard;
-use cuewire::ids::WebhookId;
+use cuewire::ids::{OrganizationId, WebhookId};
 use cuewire::retry::Schedule;
 use cuewire::shutdown::Shutdown;
 use cuewire::signature::Secret;
@@ -25,11 +25,10 @@ use time::OffsetDateTime;
 use crate::batch::{Batcher, Ended};
 use crate::metrics::Metrics;
 
-/// How long a webhook may be shown as failing though it has recovered, where one sender saw the one and another
-/// the other.
-const ASK_EVERY_S: i64 = 60;
 /// A webhook of whose deliveries half fail would be written twice for each of them.
 const NOTE_EVERY_S: i64 = 1;
+/// How often one that is known to fail is noted to: another sender may have seen it recover.
+const NOTE_AGAIN_EVERY_S: i64 = 60;
 /// Beyond this the cache starts anew: at 2 KiB each, 100 MiB.
 const MAX_TARGETS: usize = 50_000;
 /// Webhooks in one statement: beyond this a larger batch gains nothing.
@@ -49,11 +48,9 @@ pub struct Target {
     /// Its own headers.
     pub headers: HeaderMap,
     secrets: Vec<(Secret, Option<OffsetDateTime>)>,
-    /// Whether it fails, as far as this sender knows.
+    /// Whether it fails, as far as this sender knows: of another that sees it begin to fail it hears.
     failing: AtomicBool,
-    /// When a success last asked whether it fails, unix time in seconds.
-    asked: AtomicI64,
-    /// When a dead letter last noted that it fails.
+    /// When a dead letter last noted that it fails, unix time in seconds.
     noted: AtomicI64,
 }
 
@@ -85,7 +82,6 @@ impl Target {
             headers: headers.iter().filter_map(header).collect(),
             secrets: sealed.iter().filter_map(open).collect(),
             failing: AtomicBool::new(webhook.first_failed_at.is_some()),
-            asked: AtomicI64::new(OffsetDateTime::now_utc().unix_timestamp()),
             noted: AtomicI64::new(0),
             webhook,
             owner,
@@ -103,18 +99,17 @@ impl Target {
             .collect()
     }
 
-    /// Whether a success may end its failing: it fails as far as this sender knows, or has not asked for a while,
-    /// in which another may have noted it.
+    /// Whether a success ends its failing: it is on record as failing, unless another has seen it recover.
     #[must_use]
-    pub fn may_be_failing(&self) -> bool {
-        is_due(&self.asked, ASK_EVERY_S) || self.failing.load(Ordering::Relaxed)
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
     }
 
     /// Whether a dead letter may begin its failing: it is well as far as this sender knows and was not noted to fail
     /// just now, or was so noted a while ago, since when another may have seen it recover.
     #[must_use]
     pub fn may_be_well(&self) -> bool {
-        let every_s = if self.failing.load(Ordering::Relaxed) { ASK_EVERY_S } else { NOTE_EVERY_S };
+        let every_s = if self.is_failing() { NOTE_AGAIN_EVERY_S } else { NOTE_EVERY_S };
         is_due(&self.noted, every_s)
     }
 
@@ -151,8 +146,18 @@ struct Cache {
 #[derive(Debug, Default)]
 struct Cached {
     targets: HashMap<WebhookId, Arc<Target>>,
-    /// Counts the changes, so that what was read before one is not kept after it.
-    changes: u64,
+    /// What has changed since a look-up began, while one is under way: what it read of that is out of date.
+    meanwhile: Option<Changed>,
+}
+
+/// Several changes together.
+#[derive(Debug, Default)]
+struct Changed {
+    everything: bool,
+    organizations: HashSet<OrganizationId>,
+    webhooks: HashSet<WebhookId>,
+    /// Those that have begun to fail.
+    failing: HashSet<WebhookId>,
 }
 
 impl Targets {
@@ -185,9 +190,7 @@ impl Targets {
 
     /// Forgets a webhook, which this sender has changed itself.
     pub fn forget(&self, webhook: WebhookId) {
-        let mut cached = self.cache.locked();
-        cached.changes += 1;
-        cached.targets.remove(&webhook);
+        self.cache.locked().hear(Changed { webhooks: [webhook].into(), ..Changed::default() });
     }
 
     /// Forgets what changes, until the service stops.
@@ -197,40 +200,24 @@ impl Targets {
 }
 
 impl Cache {
-    /// Those of these that are known, and after how many changes.
-    fn those_of(&self, webhooks: &[WebhookId]) -> (HashMap<WebhookId, LookedUp>, u64) {
-        let cached = self.locked();
+    /// Those of these that are known; what changes from now on is remembered, for those that are looked up.
+    fn begin(&self, webhooks: &[WebhookId]) -> HashMap<WebhookId, LookedUp> {
+        let mut cached = self.locked();
+        cached.meanwhile = Some(Changed::default());
         let known = |webhook: &WebhookId| {
             let target = cached.targets.get(webhook)?;
             Some((*webhook, Ok(Some(Arc::clone(target)))))
         };
-        (webhooks.iter().filter_map(known).collect(), cached.changes)
+        webhooks.iter().filter_map(known).collect()
     }
 
-    async fn follow(self, mut changes: Changes) {
-        while let Some(change) = changes.next().await {
-            let mut cached = self.locked();
-            cached.changes += 1;
-            match change {
-                Change::Everything => cached.targets.clear(),
-                Change::Organization(id) => {
-                    cached.targets.retain(|_, target| target.webhook.organization != id);
-                }
-                Change::Breaker(webhook) => {
-                    cached.targets.remove(&webhook);
-                }
-            }
-            self.metrics.targets.set(cached.targets.len() as i64);
-        }
-    }
-
-    /// Keeps what was read after so many changes, unless there was another meanwhile.
-    fn keep(&self, targets: impl Iterator<Item = Arc<Target>>, changes: u64) {
+    /// Keeps what was looked up since then, but for what has changed meanwhile.
+    fn end(&self, read: impl Iterator<Item = Arc<Target>>) {
         let mut cached = self.locked();
-        if cached.changes != changes {
-            return;
-        }
-        for target in targets {
+        let meanwhile = cached.meanwhile.take().unwrap_or_default();
+        let is_up_to_date =
+            |target: &Arc<Target>| !meanwhile.concerns(target.webhook.id, target.webhook.organization);
+        for target in read.filter(is_up_to_date) {
             if cached.targets.len() >= MAX_TARGETS {
                 cached.targets.clear();
             }
@@ -239,8 +226,66 @@ impl Cache {
         self.metrics.targets.set(cached.targets.len() as i64);
     }
 
+    async fn follow(self, mut changes: Changes) {
+        while let Some(first) = changes.next().await {
+            let mut changed = Changed::default();
+            changed.add(first);
+            while let Some(change) = changes.try_next() {
+                changed.add(change);
+            }
+            let mut cached = self.locked();
+            cached.hear(changed);
+            self.metrics.targets.set(cached.targets.len() as i64);
+        }
+    }
+
     fn locked(&self) -> MutexGuard<'_, Cached> {
         self.cached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cached {
+    fn hear(&mut self, changed: Changed) {
+        if changed.everything {
+            self.targets.clear();
+        } else if !changed.organizations.is_empty() {
+            self.targets.retain(|_, target| !changed.organizations.contains(&target.webhook.organization));
+        }
+        for webhook in &changed.webhooks {
+            self.targets.remove(webhook);
+        }
+        for target in changed.failing.iter().filter_map(|webhook| self.targets.get(webhook)) {
+            target.note_failing(true);
+        }
+        if let Some(meanwhile) = &mut self.meanwhile {
+            meanwhile.merge(changed);
+        }
+    }
+}
+
+impl Changed {
+    fn add(&mut self, change: Change) {
+        match change {
+            Change::Everything => self.everything = true,
+            Change::Organization(organization) => _ = self.organizations.insert(organization),
+            Change::Breaker(webhook) => _ = self.webhooks.insert(webhook),
+            Change::Failing(webhook) => _ = self.failing.insert(webhook),
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.everything |= other.everything;
+        self.organizations.extend(other.organizations);
+        self.webhooks.extend(other.webhooks);
+        self.failing.extend(other.failing);
+    }
+
+    /// Whether what was read of this organization's webhook before is out of date.
+    fn concerns(&self, webhook: WebhookId, organization: OrganizationId) -> bool {
+        self.everything
+            || self.organizations.contains(&organization)
+            || self.webhooks.contains(&webhook)
+            || self.failing.contains(&webhook)
     }
 }
 
@@ -256,21 +301,16 @@ struct Reader {
 impl Reader {
     async fn look_up(&self, webhooks: Vec<WebhookId>) -> Vec<LookedUp> {
         // What many wait for at once, an earlier batch may have read.
-        let (mut found, changes) = self.cache.those_of(&webhooks);
+        let mut found = self.cache.begin(&webhooks);
         let unknown: HashSet<WebhookId> =
             webhooks.iter().copied().filter(|webhook| !found.contains_key(webhook)).collect();
         if !unknown.is_empty() {
             let unknown: Vec<WebhookId> = unknown.into_iter().collect();
-            match self.read(&unknown).await {
-                Ok(read) => {
-                    self.cache.keep(read.values().flatten().flatten().cloned(), changes);
-                    found.extend(read);
-                }
-                Err(error) => {
-                    found.extend(unknown.into_iter().map(|webhook| (webhook, Err(error.to_string()))));
-                }
-            }
+            found.extend(self.read(&unknown).await.unwrap_or_else(|error| {
+                unknown.iter().map(|webhook| (*webhook, Err(error.to_string()))).collect()
+            }));
         }
+        self.cache.end(found.values().flatten().flatten().cloned());
         webhooks.iter().map(|webhook| found.get(webhook).cloned().unwrap_or(Ok(None))).collect()
     }
 
@@ -282,5 +322,32 @@ impl Reader {
             (webhook, read.map(ready).map_err(|error| error.to_string()))
         };
         Ok(read.into_iter().map(looked_up).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_while_it_is_looked_up_is_out_of_date_and_nothing_else() {
+        let (organization, webhook) = (OrganizationId::new(), WebhookId::new());
+        let changes = [
+            (Change::Breaker(webhook), true),
+            (Change::Failing(webhook), true),
+            (Change::Organization(organization), true),
+            (Change::Everything, true),
+            (Change::Breaker(WebhookId::new()), false),
+            (Change::Failing(WebhookId::new()), false),
+            (Change::Organization(OrganizationId::new()), false),
+        ];
+        for (change, concerns) in changes {
+            let mut changed = Changed::default();
+            changed.add(change);
+            let mut cached = Cached { meanwhile: Some(Changed::default()), ..Cached::default() };
+            cached.hear(changed);
+            let meanwhile = cached.meanwhile.unwrap();
+            assert_eq!(meanwhile.concerns(webhook, organization), concerns, "{change:?}");
+        }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Triggers announce each change with its commit (`NOTIFY`) and log it (`changes`). A watcher passes on
 //! both: notifications at once, and once a minute what the log says of the last minutes, in case one was
-//! missed. Whenever the listening connection is lost, everything counts as changed. Breakers that open and close are
-//! announced by a channel of their own, to those who ask for it.
+//! missed. Whenever the listening connection is lost, everything counts as changed. How webhooks fare, those that begin
+//! to fail and breakers that open and close, is announced by channels of their own, to those who ask for it.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::shutdown::Shutdown;
 
 const CONFIGURATION: &str = "cuewire_changes";
 const BREAKERS: &str = "cuewire_breakers";
+const FAILING: &str = "cuewire_failing";
 const RECONCILE_EVERY: Duration = Duration::from_secs(60);
 /// How far back a reconciliation looks: the last one, and a transaction that was open meanwhile.
 const RECONCILE_MINUTES: i32 = 3;
@@ -31,6 +32,8 @@ pub enum Change {
     Organization(OrganizationId),
     /// The circuit breaker of this webhook.
     Breaker(WebhookId),
+    /// This webhook has begun to fail.
+    Failing(WebhookId),
     /// Nobody knows: the watcher was not listening for a while.
     Everything,
 }
@@ -40,8 +43,8 @@ pub enum Change {
 pub enum Watched {
     /// The configuration.
     Configuration,
-    /// The configuration, and the webhooks' circuit breakers.
-    BreakersToo,
+    /// The configuration, and how webhooks fare.
+    HealthToo,
 }
 
 /// The changes, from the moment of [`Database::watch_changes`] on.
@@ -64,6 +67,7 @@ impl Change {
     fn read(channel: &str, payload: &str) -> Option<Self> {
         match channel {
             BREAKERS => payload.parse().ok().map(Self::Breaker),
+            FAILING => payload.parse().ok().map(Self::Failing),
             _ => payload.parse().ok().map(Self::Organization),
         }
     }
@@ -107,8 +111,8 @@ impl Database {
         });
         let listen = async {
             client.batch_execute(&format!("LISTEN {CONFIGURATION}")).await?;
-            if watched == Watched::BreakersToo {
-                client.batch_execute(&format!("LISTEN {BREAKERS}")).await?;
+            if watched == Watched::HealthToo {
+                client.batch_execute(&format!("LISTEN {BREAKERS}; LISTEN {FAILING}")).await?;
             }
             let mut reconcile = tokio::time::interval(RECONCILE_EVERY);
             reconcile.tick().await;

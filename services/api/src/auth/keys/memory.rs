@@ -145,7 +145,7 @@ impl Memory {
 fn concerns(change: Change, organization: OrganizationId) -> bool {
     match change {
         Change::Organization(changed) => changed == organization,
-        Change::Breaker(_) => false,
+        Change::Breaker(_) | Change::Failing(_) => false,
         Change::Everything => true,
     }
 }
