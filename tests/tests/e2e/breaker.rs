@@ -183,12 +183,50 @@ fn another_url_closes_a_webhooks_breaker_at_once() {
         })
         .await;
 
+        let parked = organization.event("feeds.started");
+        system.amqp().await.publish(&parked).await;
+        until("it is parked", async || {
+            let cause = [("cause", "open")];
+            let parked = system.metric(Service::Sender, "cuewire_sender_parked_total", &cause).await;
+            parked.filter(|parked| *parked > 0.0)
+        })
+        .await;
+
         let healthy = Receiver::healthy().await;
         let changed = organization.change(&webhook, &json!({"url": healthy.url("/")})).await;
         assert_eq!((&changed["status"], &changed["breaker"]), (&json!("enabled"), &Value::Null));
         let event = organization.event("feeds.started");
         system.amqp().await.publish(&event).await;
         assert_eq!(healthy.wait_for(1).await[0].event_id(), id(&event));
+        // Behind the probe that was due after 30 s.
+        let requests = healthy.wait_within(UNTIL_ALL_ARE_THERE, 2).await;
+        assert_eq!(requests[1].event_id(), id(&parked));
+    });
+}
+
+#[test]
+fn a_success_ends_a_failing_that_another_sender_has_noted() {
+    test(async |system| {
+        let receiver = Receiver::healthy().await;
+        let organization = system.organization().await;
+        let webhook = organization.webhook(receiver.url("/")).create().await;
+        organization.in_effect().await;
+        let amqp = system.amqp().await;
+        amqp.publish(&organization.event("feeds.started")).await;
+        receiver.wait_for(1).await;
+        let noted = "INSERT INTO webhook_health (webhook_id, first_failed_at, last_error)
+                     VALUES ($1::text::uuid, now(), 'the receiver answered 500')";
+        assert_eq!(system.database().await.execute(noted, &[&webhook.id]).await.unwrap(), 1);
+        let status = async || {
+            let webhook = organization.admin.get(&format!("/v1/webhooks/{}", webhook.id)).await.expect(200);
+            webhook["status"].clone()
+        };
+        assert_eq!(status().await, "failing");
+        until("a success is noted", async || {
+            amqp.publish(&organization.event("feeds.started")).await;
+            (status().await == "enabled").then_some(())
+        })
+        .await;
     });
 }
 
@@ -198,9 +236,10 @@ fn an_organization_is_told_of_dead_letters_and_of_a_webhook_that_is_disabled_but
         let organization = system.organization().await;
         let ears = Receiver::healthy().await;
         told(&organization, &ears).await;
-        // Deaf ones cause a dead letter for each event that they do not hear, and these are not told of.
-        let deaf = Receiver::answering([Answer::status(500)]).await;
-        organization.webhook(deaf.url("/")).types(&["webhook.*"]).schedule(&[]).create().await;
+        // One that is deaf causes a dead letter for each event that it does not hear, and is disabled at the third; of
+        // neither anybody is told.
+        let deaf = Receiver::answering([Answer::status(500), Answer::status(500), Answer::status(410)]).await;
+        let unheard = organization.webhook(deaf.url("/")).types(&["webhook.*"]).schedule(&[]).create().await;
         let broken = Receiver::answering([Answer::status(500), Answer::status(410)]).await;
         let webhook = organization.webhook(broken.url("/")).schedule(&[]).create().await;
         organization.in_effect().await;
@@ -227,9 +266,24 @@ fn an_organization_is_told_of_dead_letters_and_of_a_webhook_that_is_disabled_but
         deaf.wait_for(3).await;
         // Two of the broken one's, three of the deaf one's.
         organization.dead_letters(5).await;
+        until("the deaf one is disabled", async || {
+            let path = format!("/v1/webhooks/{}", unheard.id);
+            (organization.admin.get(&path).await.expect(200)["enabled"] == false).then_some(())
+        })
+        .await;
 
+        // What is told next is of what happens next.
+        organization
+            .webhook(Receiver::answering([Answer::status(500)]).await.url("/"))
+            .schedule(&[])
+            .create()
+            .await;
+        organization.in_effect().await;
+        system.amqp().await.publish(&organization.event("encodes.failed")).await;
+        let told = ears.wait_for(4).await;
+        assert_eq!(types(&told)[3], "webhook.delivery_failed");
         system.stop_all().await;
-        assert_eq!((ears.count(), deaf.count()), (3, 3));
+        assert_eq!((ears.count(), deaf.count()), (4, 3));
     });
 }
 

@@ -131,7 +131,7 @@ impl Room {
 
     /// Whether a webhook that takes up `mine` may have one more request in flight. Each leaves as many places
     /// free as it has itself; and those known to be slow do so within half of the room, so that the other half
-    /// is for the quick ones however many hang.
+    /// is for the quick ones however many are known to hang.
     pub(super) fn may_start(&self, mine: Places, speed: Speed) -> bool {
         let leaves_room = |taken: usize, size: usize| mine.in_flight == 0 || mine.in_flight + taken < size;
         let half = self.size.div_ceil(2);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn webhooks_that_hang_leave_room_in_their_queue_however_many_they_are() {
+    fn webhooks_that_begin_to_hang_leave_room_and_those_known_to_however_many_they_are() {
         for webhooks in [1, 2, 4, 8, 30, 60] {
             let mut room = room(Lane::Due, 64);
             let surprised = hang(&mut room, webhooks, Speed::Quick);
