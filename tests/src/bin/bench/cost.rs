@@ -90,6 +90,11 @@ pub(crate) fn memory_mib(pid: u32, memory: Memory) -> anyhow::Result<f64> {
     Ok(kib / 1_024.0)
 }
 
+/// What this program has spent so far: of the publisher and of the receiver.
+pub(crate) fn own_seconds() -> anyhow::Result<f64> {
+    seconds(std::process::id())
+}
+
 /// A process's own time, with that of its children that have ended.
 fn seconds(pid: u32) -> anyhow::Result<f64> {
     let stat =

@@ -66,7 +66,10 @@ pub(crate) async fn measure(stack: &Stack, scenario: Scenario, lasting: Lasting)
         Scenario::Waiting => fair.waiting(lasting).await?,
         Scenario::Outage => match lasting.outage {
             Some(lasting) => fair.outage(lasting).await?,
-            None => Vec::new(),
+            None => {
+                eprintln!("the short form has no outage");
+                Vec::new()
+            }
         },
     };
     fair.upstream.stop();
@@ -123,6 +126,7 @@ impl Fair<'_> {
             );
             receiver.wait(0..1, published.len(), PATIENCE).await;
             latencies.add(&receiver, 0..1, &published)?;
+            anyhow::ensure!(receiver.asked(1) > 0, "nothing was sent to the receiver that never answers");
             memory.push(self.stack.processes.peak_memory_mib()?);
             healthy.delete().await?;
             silent.delete().await?;
@@ -307,7 +311,8 @@ impl Fair<'_> {
         Ok(rows)
     }
 
-    /// A receiver of 500 events a second is down for a while and comes back, beside another organization's.
+    /// A receiver of 500 events a second is well for a while, down for as long, and comes back, beside another
+    /// organization's.
     async fn outage(&self, lasting: Duration) -> anyhow::Result<Vec<Row>> {
         const PER_SECOND: u32 = 500;
         let receiver = Receiver::start([Manner::Failing, Manner::Quick]).await?;
@@ -316,9 +321,23 @@ impl Fair<'_> {
         let other = self.stack.organization_with(&[receiver.url(1)]).await?;
         self.upstream.warm_up(hit.alone(), &receiver, 0..1).await?;
         self.upstream.warm_up(other.alone(), &receiver, 1..2).await?;
-        // Well for a sixth of the time that it is down, down, then well for another sixth.
-        let rate = |per_second| Rate { per_second, lasting: lasting * 8 / 6 };
         let second = Upstream::start(&self.stack.amqp_url);
+        let publish = async |run, lasting| {
+            let rate = |per_second| Rate { per_second, lasting };
+            tokio::join!(
+                self.upstream.publish_steadily(run, hit.alone(), rate(PER_SECOND)),
+                second.publish_steadily(run, other.alone(), rate(OTHERS_PER_SECOND))
+            )
+        };
+        let (sent, trickled) = publish(receiver.begin(), lasting).await;
+        receiver.wait(1..2, trickled.len(), PATIENCE).await;
+        receiver.wait(0..1, sent.len(), PATIENCE).await;
+        let _ = receiver.reconcile(0..1, sent.len()).complete()?;
+        let mut latencies = Latencies::default();
+        latencies.add(&receiver, 1..2, &trickled)?;
+        let mut rows = latencies.rows("another organization before an outage, under the same load").to_vec();
+
+        // Well for a sixth of the time that it is down, down, then well for another sixth.
         let run = receiver.begin();
         let is_down = async {
             tokio::time::sleep(lasting / 6).await;
@@ -328,16 +347,12 @@ impl Fair<'_> {
             receiver.are_well(0..1, true);
             from..Instant::now()
         };
-        let (sent, trickled, down) = tokio::join!(
-            self.upstream.publish_steadily(run, hit.alone(), rate(PER_SECOND)),
-            second.publish_steadily(run, other.alone(), rate(OTHERS_PER_SECOND)),
-            is_down
-        );
+        let ((sent, trickled), down) = tokio::join!(publish(run, lasting * 8 / 6), is_down);
         second.stop();
         receiver.wait(1..2, trickled.len(), PATIENCE).await;
         let mut latencies = Latencies::default();
         latencies.add(&receiver, 1..2, &trickled)?;
-        let mut rows = latencies.rows("another organization during an outage").to_vec();
+        rows.extend(latencies.rows("another organization during an outage"));
         receiver.wait(0..1, sent.len(), AFTER_AN_OUTAGE).await;
         let what = "everything has arrived, after it is back".to_owned();
         let arrived = arrived_row(what, &receiver, 0..1, sent.len(), down.end)?;

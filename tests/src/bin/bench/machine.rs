@@ -1,5 +1,5 @@
-//! What the machine can do without Cuewire: requests straight to the receiver, and messages through two quorum
-//! queues without any work between them.
+//! What the machine can do without Cuewire: requests straight to the receiver, messages through one quorum queue and
+//! through two without any work between them, rows into the database.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -16,7 +16,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use prometheus::Registry;
+use uuid::Uuid;
 
+use crate::cost::own_seconds;
 use crate::figures::{Row, latency_rows};
 use crate::path::ONE_AT_A_TIME;
 use crate::receiver::{Manner, Receiver, Run};
@@ -29,26 +31,32 @@ const REQUESTS_IN_FLIGHT: usize = 64;
 const UNCONFIRMED: usize = 500;
 const SYNCED_BYTES: usize = 512;
 const SYNC_EVERY: Duration = Duration::from_millis(20);
+const ROWS_IN_A_BATCH: usize = 1_000;
 
 /// What the machine can do.
 pub(crate) struct Machine {
-    pub(crate) posts: Row,
+    /// Messages through two queues.
     pub(crate) two_hops: Row,
-    /// What the two queues cost the broker, and how long single messages take through them (p50 and p99).
-    pub(crate) of_two_hops: [Row; 3],
-    /// How long the disk takes to have a few bytes: p50, p99, and the longest.
-    pub(crate) syncs: [Row; 3],
+    /// All else.
+    pub(crate) others: Vec<Row>,
 }
 
 pub(crate) async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Machine> {
-    let (mut posts, mut throughput, mut broker_s) = (Vec::new(), Vec::new(), Vec::new());
-    let mut hops = TwoHops::start(stack).await?;
+    let (mut posts, mut posts_s) = (Vec::new(), Vec::new());
+    let (mut one_hop, mut two_hops, mut broker_s) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut batched, mut single) = (Vec::new(), Vec::new());
+    let mut hops = Hops::start(stack).await?;
     for _ in 0..load.runs {
+        let before = own_seconds()?;
         posts.push(post_straight(load.events).await?);
+        posts_s.push(1_000.0 * (own_seconds()? - before) / load.events as f64);
+        one_hop.push(hops.throughput(QUEUES[1], load.events).await);
         let before = stack.processes.spent()?;
-        throughput.push(hops.throughput(load.events).await);
+        two_hops.push(hops.throughput(QUEUES[0], load.events).await);
         let spent = stack.processes.spent()?.since(&before, |name| name == "RABBITMQ");
         broker_s.push(1_000.0 * spent / load.events as f64);
+        batched.push(rows_a_second(stack, 5 * load.events, ROWS_IN_A_BATCH).await?);
+        single.push(rows_a_second(stack, load.events / 10, 1).await?);
     }
     let mut latencies = Vec::new();
     for _ in 0..load.runs {
@@ -62,16 +70,37 @@ pub(crate) async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Machine
     let [sync_p50, sync_p99] = latency_rows(&synced, &[syncs]);
     let what = "two quorum queues without work";
     let [p50, p99] = latency_rows(&format!("{what}, {ONE_AT_A_TIME} messages a second"), &latencies);
-    Ok(Machine {
-        posts: Row::new("POST straight to the receiver", "requests/s", posts),
-        two_hops: Row::new(what, "messages/s", throughput),
-        of_two_hops: [
-            Row::new(format!("CPU for 1,000 messages, {what}: the broker"), "s", broker_s),
-            p50,
-            p99,
-        ],
-        syncs: [sync_p50, sync_p99, Row::new(format!("{synced}: the longest"), "ms", vec![longest])],
-    })
+    let others = vec![
+        Row::new("POST straight to the receiver", "requests/s", posts),
+        Row::new("CPU for 1,000 of them: client and receiver", "s", posts_s),
+        Row::new("one quorum queue without work", "messages/s", one_hop),
+        Row::new(format!("CPU for 1,000 messages, {what}: the broker"), "s", broker_s),
+        p50,
+        p99,
+        Row::new(format!("rows into a table, {ROWS_IN_A_BATCH} a statement"), "rows/s", batched),
+        Row::new("rows into a table, one by one", "rows/s", single),
+        sync_p50,
+        sync_p99,
+        Row::new(format!("{synced}: the longest"), "ms", vec![longest]),
+    ];
+    Ok(Machine { two_hops: Row::new(what, "messages/s", two_hops), others })
+}
+
+/// How many rows of a key and a number the database takes, so many by each statement, one statement after another.
+async fn rows_a_second(stack: &Stack, rows: usize, in_a_batch: usize) -> anyhow::Result<f64> {
+    let database = stack.database().await?;
+    database.batch_execute("CREATE TABLE bench_rows (id uuid PRIMARY KEY, number bigint NOT NULL)").await?;
+    let insert = "INSERT INTO bench_rows SELECT * FROM unnest($1::uuid[], $2::bigint[])";
+    let insert = database.prepare(insert).await?;
+    let started = Instant::now();
+    for _ in 0..rows / in_a_batch {
+        let ids: Vec<Uuid> = (0..in_a_batch).map(|_| Uuid::now_v7()).collect();
+        let numbers: Vec<i64> = (0..).take(in_a_batch).collect();
+        database.execute(&insert, &[&ids, &numbers]).await?;
+    }
+    let elapsed = started.elapsed();
+    database.batch_execute("DROP TABLE bench_rows").await?;
+    Ok((rows / in_a_batch * in_a_batch) as f64 / elapsed.as_secs_f64())
 }
 
 /// How long writes to a file take to be on the disk that the broker and the database have too, in milliseconds.
@@ -125,15 +154,15 @@ impl Content for Body {
 }
 
 /// Publish → queue → consume, publish, confirm, ack → queue → consume, ack: the path's hops with the path's own
-/// consumer and publisher.
-struct TwoHops {
+/// consumer and publisher. What is published to the second queue has one hop.
+struct Hops {
     broker: Broker,
     publisher: Publisher,
     arrived: Consumer<Body>,
     shutdown: Shutdown,
 }
 
-impl TwoHops {
+impl Hops {
     async fn start(stack: &Stack) -> anyhow::Result<Self> {
         let broker = Broker::new(stack.amqp_url.clone(), Topology::default(), "bench");
         let connection = broker.connect("hops").await?;
@@ -172,8 +201,8 @@ impl TwoHops {
         Ok(Self { broker, publisher, arrived, shutdown })
     }
 
-    /// Messages a second, with as many unconfirmed as the publisher of events has.
-    async fn throughput(&mut self, events: usize) -> f64 {
+    /// Messages a second from this queue on, with as many unconfirmed as the publisher of events has.
+    async fn throughput(&mut self, queue: &str, events: usize) -> f64 {
         let started = Instant::now();
         let publish = async {
             let mut unconfirmed = FuturesUnordered::new();
@@ -181,7 +210,7 @@ impl TwoHops {
                 if unconfirmed.len() == UNCONFIRMED {
                     unconfirmed.next().await;
                 }
-                unconfirmed.push(publish(&self.publisher, number));
+                unconfirmed.push(publish(&self.publisher, queue, number));
             }
             while unconfirmed.next().await.is_some() {}
         };
@@ -205,7 +234,7 @@ impl TwoHops {
             while published.len() < messages {
                 tokio::select! {
                     _ = ticks.tick() => {
-                        unconfirmed.push(publish(&self.publisher, published.len()));
+                        unconfirmed.push(publish(&self.publisher, QUEUES[0], published.len()));
                         published.push(Instant::now());
                     }
                     Some(()) = unconfirmed.next(), if !unconfirmed.is_empty() => {}
@@ -242,9 +271,9 @@ impl TwoHops {
     }
 }
 
-async fn publish(publisher: &Publisher, number: usize) {
+async fn publish(publisher: &Publisher, queue: &str, number: usize) {
     let body = load::event(Run::default(), "none", number);
-    publisher.publish_until_confirmed(&publication(QUEUES[0], body.into())).await;
+    publisher.publish_until_confirmed(&publication(queue, body.into())).await;
 }
 
 fn publication(queue: &str, body: bytes::Bytes) -> Publication {

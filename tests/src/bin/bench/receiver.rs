@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,8 @@ pub(crate) enum Manner {
 struct Hook {
     manner: Manner,
     is_well: AtomicBool,
+    /// Requests that have come, whether they were answered or not.
+    asked: AtomicUsize,
     book: Mutex<Book>,
 }
 
@@ -107,7 +109,12 @@ impl Receiver {
     /// Listens on a free port, with a hook for each of these manners.
     pub(crate) async fn start(manners: impl IntoIterator<Item = Manner>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let hook = |manner| Hook { manner, is_well: AtomicBool::new(false), book: Mutex::default() };
+        let hook = |manner| Hook {
+            manner,
+            is_well: AtomicBool::new(false),
+            asked: AtomicUsize::new(0),
+            book: Mutex::default(),
+        };
         let hooks = Arc::new(manners.into_iter().map(hook).collect());
         let receiver = Self { hooks, run: Arc::default(), address: listener.local_addr()? };
         let shared = receiver.clone();
@@ -142,6 +149,7 @@ impl Receiver {
         let body =
             request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let Some(hook) = self.hooks.get(number) else { return Ok(answer(404)) };
+        hook.asked.fetch_add(1, Ordering::Relaxed);
         let is_well = hook.is_well.load(Ordering::Relaxed);
         let status = match hook.manner {
             Manner::Quick => 200,
@@ -222,6 +230,11 @@ impl Receiver {
     /// When each request came to a hook that was answered, whatever the answer was.
     pub(crate) fn requests(&self, hook: usize) -> Vec<Instant> {
         self.hooks[hook].book().requests.clone()
+    }
+
+    /// How many requests have come to a hook, in whatever run, whether they were answered or not.
+    pub(crate) fn asked(&self, hook: usize) -> usize {
+        self.hooks[hook].asked.load(Ordering::Relaxed)
     }
 
     /// Begins a run: what has come is forgotten, and what comes late of another is noted no more.

@@ -91,17 +91,20 @@ impl Stack {
         Ok(organization)
     }
 
-    /// Empties the delayed queues: what a benchmark has left there would come back into the next one.
-    pub(crate) async fn clear_delayed_queues(&self) -> anyhow::Result<()> {
+    /// Empties the delayed queues: what a benchmark has left there would come back into the next one. Answers how
+    /// many messages there were.
+    pub(crate) async fn clear_delayed_queues(&self) -> anyhow::Result<usize> {
         let broker = Broker::new(self.amqp_url.clone(), Topology::default(), "bench");
         let connection = broker.connect("clearing").await?;
         let channel = connection.create_channel().await?;
+        let mut messages = 0;
         for tier in TIERS {
             let queue = format!("{}.v1", retry_exchange(tier));
-            channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await?;
+            let purged = channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await?;
+            messages += purged as usize;
         }
         connection.close(200, "done".into()).await?;
-        Ok(())
+        Ok(messages)
     }
 
     /// One more sender, when each has counted the other.

@@ -24,6 +24,7 @@ pub(crate) struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     pub(crate) async fn of(stack: &'a Stack, upstream: &Upstream, deliveries: usize) -> anyhow::Result<Self> {
+        stack.clear_delayed_queues().await?;
         let waiting = Self { deliveries: 0, stack };
         waiting.and(upstream, deliveries).await
     }
@@ -54,7 +55,11 @@ impl<'a> Waiting<'a> {
         Ok(Self { deliveries: all, ..self })
     }
 
+    /// Takes them away; an error unless all of them have waited until now.
     pub(crate) async fn end(self) -> anyhow::Result<()> {
-        self.stack.clear_delayed_queues().await
+        let waited = self.stack.clear_delayed_queues().await?;
+        let all = self.deliveries;
+        anyhow::ensure!(waited >= all, "of {all} deliveries {waited} have waited");
+        Ok(())
     }
 }
