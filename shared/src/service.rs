@@ -223,10 +223,13 @@ where
 }
 
 /// Lets this process have as many files open as the system allows. Each connection is one; where a shell or systemd has
-/// started it, it may have 1,024, and a sender of which more are in flight would reach no receiver.
+/// started it, it may have 1,024, and what is in flight beyond that fails.
 pub fn raise_open_files() {
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "the limit of open files could not be raised: requests may fail for it");
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "so many files may be open"),
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files could not be raised: requests may fail for it");
+        }
     }
 }
 

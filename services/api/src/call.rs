@@ -2,8 +2,8 @@
 //!
 //! It is published with RabbitMQ's direct reply-to: the answer goes to the channel that published, so one
 //! task owns the channel, publishes on it and consumes the answers. A call that is lost with the connection
-//! is not repeated: its caller is told. No gate of a sender holds a test call, so that what it takes up there is
-//! bounded here, also after its caller has hung up.
+//! is not repeated: its caller is told. No gate of a sender holds a test call, so what it takes up there is
+//! bounded here, by each api, as long as a sender may be at it: also when nobody waits for the answer any more.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
@@ -21,15 +21,16 @@ use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel};
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// RabbitMQ's name for the channel that consumes it.
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
-/// Test calls under way: people make them, one at a time. Half of what a sender takes of one queue, since all of them
-/// may be on it, and hang.
+/// Test calls under way: people make them, one at a time. All of them may be of one queue, of which a sender takes 256
+/// messages by default, and hang.
 const MAX_UNDER_WAY: usize = 128;
 /// Of them, one organization's.
-const MAX_OWN: usize = 32;
+pub(crate) const MAX_OWN: usize = 32;
 const TRANSIENT: u8 = 1;
 
 /// Why there is no answer.
@@ -105,16 +106,23 @@ impl Calls {
         let (answer, answered) = oneshot::channel();
         let call = Call { correlation_id, publication: delivery.publication(), answer };
         self.handed.try_send(call).map_err(|_| CallError::TooMany)?;
-        // The sender goes on, whether or not somebody waits.
-        let answered = tokio::spawn(async move {
-            let _place = place;
-            match tokio::time::timeout(timeout, answered).await {
+        // A task of its own: the sender goes on, whether or not somebody waits.
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(async move {
+            let began = Instant::now();
+            let answer = match tokio::time::timeout(timeout, answered).await {
                 Ok(Ok(attempt)) => Ok(attempt),
                 Ok(Err(_)) => Err(CallError::Lost),
                 Err(_) => Err(CallError::Timeout),
+            };
+            let held = answer.is_err().then_some(place);
+            let _ = tell.send(answer);
+            if let Some(_place) = held {
+                // It may have been taken at the last moment, and take as long once more.
+                tokio::time::sleep_until(began + 2 * timeout).await;
             }
         });
-        answered.await.unwrap_or(Err(CallError::Lost))
+        told.await.unwrap_or(Err(CallError::Lost))
     }
 }
 

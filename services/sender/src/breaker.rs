@@ -94,8 +94,10 @@ impl Sender {
                 Box::pin(self.open_breaker(delivery, target, attempt, failures)).await
             }
             Sent::Ordinarily if attempt.state == State::Delivered && target.is_failing() => {
+                // Before it is on record: of a failing that is noted after that, this sender hears after this.
+                target.note_failing(false);
                 let noted = Box::pin(self.database.webhook_has_recovered(target.webhook.id)).await;
-                noted.inspect(|()| target.note_failing(false))
+                noted.inspect_err(|_| target.note_failing(true))
             }
             Sent::Ordinarily => Ok(()),
         };

@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 
 /// A webhook of whose deliveries half fail would be written twice for each of them.
 const NOTE_EVERY_S: i64 = 1;
-/// How often one that is known to fail is noted to: another sender may have seen it recover.
+/// How often one that is known to fail is noted again: another sender may have seen it recover.
 const NOTE_AGAIN_EVERY_S: i64 = 60;
 /// Beyond this the cache starts anew: at 2 KiB each, 100 MiB.
 const MAX_TARGETS: usize = 50_000;
@@ -211,15 +211,16 @@ impl Cache {
         webhooks.iter().filter_map(known).collect()
     }
 
-    /// Keeps what was looked up since then, but for what has changed meanwhile.
+    /// Keeps what was looked up since [`begin`](Self::begin), but for what has changed meanwhile.
     fn end(&self, read: impl Iterator<Item = Arc<Target>>) {
         let mut cached = self.locked();
         let meanwhile = cached.meanwhile.take().unwrap_or_default();
-        let is_up_to_date =
-            |target: &Arc<Target>| !meanwhile.concerns(target.webhook.id, target.webhook.organization);
-        for target in read.filter(is_up_to_date) {
+        for target in read.filter(|target| !meanwhile.concerns(&target.webhook)) {
             if cached.targets.len() >= MAX_TARGETS {
                 cached.targets.clear();
+            }
+            if meanwhile.failing.contains(&target.webhook.id) {
+                target.note_failing(true);
             }
             cached.targets.insert(target.webhook.id, target);
         }
@@ -280,12 +281,11 @@ impl Changed {
         self.failing.extend(other.failing);
     }
 
-    /// Whether what was read of this organization's webhook before is out of date.
-    fn concerns(&self, webhook: WebhookId, organization: OrganizationId) -> bool {
+    /// Whether what was read of the webhook before is out of date.
+    fn concerns(&self, webhook: &Webhook) -> bool {
         self.everything
-            || self.organizations.contains(&organization)
-            || self.webhooks.contains(&webhook)
-            || self.failing.contains(&webhook)
+            || self.organizations.contains(&webhook.organization)
+            || self.webhooks.contains(&webhook.id)
     }
 }
 
@@ -327,27 +327,81 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use cuewire::formats::Format;
+    use cuewire::signature::Scheme;
+    use prometheus::Registry;
+
     use super::*;
 
-    #[test]
-    fn what_changes_while_it_is_looked_up_is_out_of_date_and_nothing_else() {
-        let (organization, webhook) = (OrganizationId::new(), WebhookId::new());
-        let changes = [
-            (Change::Breaker(webhook), true),
-            (Change::Failing(webhook), true),
-            (Change::Organization(organization), true),
-            (Change::Everything, true),
-            (Change::Breaker(WebhookId::new()), false),
-            (Change::Failing(WebhookId::new()), false),
-            (Change::Organization(OrganizationId::new()), false),
-        ];
-        for (change, concerns) in changes {
+    fn target(organization: OrganizationId) -> Arc<Target> {
+        let webhook = Webhook {
+            id: WebhookId::new(),
+            number: 1,
+            organization,
+            name: String::new(),
+            description: None,
+            url: "http://receiver/".to_owned(),
+            enabled: true,
+            disabled_reason: None,
+            first_failed_at: None,
+            breaker: None,
+            format: Format::Standard,
+            event_types: Vec::new(),
+            filter: None,
+            sealed_headers: Vec::new(),
+            signature: Scheme::V1,
+            own_rate_limit: None,
+            max_in_flight: 1,
+            timeout: Duration::from_secs(1),
+            retry_schedule: None,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            updated_at: OffsetDateTime::UNIX_EPOCH,
+        };
+        Arc::new(Target {
+            url: Err("is never asked for".to_owned()),
+            schedule: webhook.schedule(),
+            headers: HeaderMap::new(),
+            secrets: Vec::new(),
+            failing: AtomicBool::new(false),
+            noted: AtomicI64::new(0),
+            webhook,
+            owner: Owner { id: organization, name: String::new(), external_id: None },
+        })
+    }
+
+    /// Hears of what `changes` makes of the webhook and its organization, while it and another organization's are looked
+    /// up, or afterwards. Answers whether each is kept, and whether the first one is failing then.
+    fn after(changes: fn(&Webhook) -> Change, meanwhile: bool) -> (bool, bool, bool) {
+        let cache = Cache { cached: Arc::default(), metrics: Metrics::new(&Registry::new()) };
+        let (one, other) = (target(OrganizationId::new()), target(OrganizationId::new()));
+        let hear = || {
             let mut changed = Changed::default();
-            changed.add(change);
-            let mut cached = Cached { meanwhile: Some(Changed::default()), ..Cached::default() };
-            cached.hear(changed);
-            let meanwhile = cached.meanwhile.unwrap();
-            assert_eq!(meanwhile.concerns(webhook, organization), concerns, "{change:?}");
+            changed.add(changes(&one.webhook));
+            cache.locked().hear(changed);
+        };
+        assert!(cache.begin(&[one.webhook.id]).is_empty());
+        if meanwhile {
+            hear();
+        }
+        cache.end([&one, &other].into_iter().cloned());
+        if !meanwhile {
+            hear();
+        }
+        let is_kept = |target: &Target| cache.locked().targets.contains_key(&target.webhook.id);
+        (is_kept(&one), is_kept(&other), one.is_failing())
+    }
+
+    #[test]
+    fn what_changes_is_forgotten_also_while_it_is_looked_up_and_what_begins_to_fail_is_kept() {
+        for meanwhile in [true, false] {
+            let after = |changes| after(changes, meanwhile);
+            assert_eq!(after(|webhook| Change::Breaker(webhook.id)), (false, true, false));
+            assert_eq!(after(|webhook| Change::Organization(webhook.organization)), (false, true, false));
+            assert_eq!(after(|_| Change::Everything), (false, false, false));
+            assert_eq!(after(|webhook| Change::Failing(webhook.id)), (true, true, true));
+            assert_eq!(after(|_| Change::Breaker(WebhookId::new())), (true, true, false));
         }
     }
 }

@@ -8,6 +8,7 @@ use cuewire_tests::system::test;
 use cuewire_tests::{Answer, Receiver, Service, Webhook, until, verify};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use url::form_urlencoded;
 
 #[test]
@@ -58,7 +59,9 @@ fn a_test_call_that_no_sender_took_in_time_is_not_sent_later() {
 fn an_organizations_test_calls_that_hang_take_up_a_bounded_part_also_when_their_callers_hang_up() {
     const MAX_OWN: usize = 32;
     test(async |system| {
-        let (hangs, healthy) = (Receiver::answering([Answer::never()]).await, Receiver::healthy().await);
+        let (say, _) = watch::channel(false);
+        let hangs = Receiver::answering([Answer::status(204).when(&say)]).await;
+        let healthy = Receiver::healthy().await;
         let (organization, another) = (system.organization().await, system.organization().await);
         let hanging = organization.webhook(hangs.url("/")).with("timeout_ms", 30_000).create().await;
         let webhook = another.webhook(healthy.url("/")).create().await;
@@ -70,11 +73,17 @@ fn an_organizations_test_calls_that_hang_take_up_a_bounded_part_also_when_their_
             _ = calls => panic!("a receiver that hangs has answered"),
             requests = hangs.wait_for(MAX_OWN) => assert_eq!(requests.len(), MAX_OWN),
         }
-        // The connections are closed by now, and the requests still in flight.
+        // Nobody waits for these any more, and they are in flight.
         let problem = organization.admin.post(&path, &json!({})).await.problem(429);
         assert!(problem.contains("your test calls"), "{problem}");
         assert_eq!(another.admin.post(&test_of(&webhook), &json!({})).await.expect(200)["status"], 200);
         assert_eq!(hangs.count(), MAX_OWN);
+        say.send(true).unwrap();
+        until("there is room again", async || {
+            let answer = organization.admin.post(&path, &json!({})).await;
+            (answer.status == 200).then_some(())
+        })
+        .await;
     });
 }
 

@@ -72,7 +72,7 @@ pub(crate) async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Machine
     let [p50, p99] = latency_rows(&format!("{what}, {ONE_AT_A_TIME} messages a second"), &latencies);
     let others = vec![
         Row::new("POST straight to the receiver", "requests/s", posts),
-        Row::new("CPU for 1,000 of them: client and receiver", "s", posts_s),
+        Row::new("CPU for 1,000 POSTs straight to the receiver: client and receiver", "s", posts_s),
         Row::new("one quorum queue without work", "messages/s", one_hop),
         Row::new(format!("CPU for 1,000 messages, {what}: the broker"), "s", broker_s),
         p50,
@@ -89,7 +89,7 @@ pub(crate) async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Machine
 /// How many rows of a key and a number the database takes, so many by each statement, one statement after another.
 async fn rows_a_second(stack: &Stack, rows: usize, in_a_batch: usize) -> anyhow::Result<f64> {
     let database = stack.database().await?;
-    database.batch_execute("CREATE TABLE bench_rows (id uuid PRIMARY KEY, number bigint NOT NULL)").await?;
+    database.batch_execute("DROP TABLE IF EXISTS bench_rows; CREATE TABLE bench_rows (id uuid PRIMARY KEY, number bigint NOT NULL)").await?;
     let insert = "INSERT INTO bench_rows SELECT * FROM unnest($1::uuid[], $2::bigint[])";
     let insert = database.prepare(insert).await?;
     let started = Instant::now();

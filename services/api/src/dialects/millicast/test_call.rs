@@ -18,13 +18,12 @@ use super::webhook::{FEEDS, MEDIA, RECORDINGS, THUMBNAILS, TRANSCODERS, VIEWERS}
 use super::{Success, name_filter, success};
 use crate::Api;
 use crate::auth::Editor;
+use crate::call::MAX_OWN;
 use crate::checks::Checks;
 use crate::error::Problem;
 use crate::extract::{OptionalJson, Path};
 use crate::samples::{listed_sample, takes};
 
-/// All webhooks of most organizations at once; the organization may have twice as many under way.
-const TESTS_AT_A_TIME: usize = 16;
 /// How long all of them may take: within the time of a request.
 const TESTS_TIMEOUT: Duration = Duration::from_secs(35);
 /// Of a stream's or a transcoder's name: with the account before it, it is an event's subject still.
@@ -54,7 +53,8 @@ pub(super) struct TestCall {
 /// Send a sample of a type to every enabled webhook that takes it
 ///
 /// The name of a stream or a transcoder becomes the sample's, and is held against the webhooks' filters. The answer is
-/// the same whatever the receivers say; their answers are on record.
+/// the same whatever the receivers say; their answers are on record. Of more than 32 webhooks some get none, where the
+/// others' receivers hang.
 #[utoipa::path(post, path = "/api/webhooks/test/{type}", tag = "Platform: Millicast", operation_id = "millicast_test",
     params(("type" = String, Path, example = "Feeds")),
     request_body(content = TestCall, description = "May be left out, and so may all that is in it"),
@@ -77,7 +77,7 @@ pub(super) async fn test(
         let (api, sample) = (api.clone(), sample_of(choice, &webhook, name.as_deref())?);
         Some(async move { api.send_sample(&webhook, sample).await })
     });
-    let sending = stream::iter(calls).buffer_unordered(TESTS_AT_A_TIME).collect::<Vec<_>>();
+    let sending = stream::iter(calls).buffer_unordered(MAX_OWN).collect::<Vec<_>>();
     // Receivers that hang are not waited for: their attempts are on record when they end.
     let Ok(answers) = tokio::time::timeout(TESTS_TIMEOUT, sending).await else { return Ok(success(true)) };
     // One that was sent shows that the broker and a sender are there.
