@@ -89,7 +89,9 @@ pub(crate) async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Machine
 /// How many rows of a key and a number the database takes, so many by each statement, one statement after another.
 async fn rows_a_second(stack: &Stack, rows: usize, in_a_batch: usize) -> anyhow::Result<f64> {
     let database = stack.database().await?;
-    database.batch_execute("DROP TABLE IF EXISTS bench_rows; CREATE TABLE bench_rows (id uuid PRIMARY KEY, number bigint NOT NULL)").await?;
+    // One that broke off may have left it.
+    database.batch_execute("DROP TABLE IF EXISTS bench_rows").await?;
+    database.batch_execute("CREATE TABLE bench_rows (id uuid PRIMARY KEY, number bigint NOT NULL)").await?;
     let insert = "INSERT INTO bench_rows SELECT * FROM unnest($1::uuid[], $2::bigint[])";
     let insert = database.prepare(insert).await?;
     let started = Instant::now();
