@@ -6,14 +6,13 @@
 //! bounded here, by each api, as long as a sender may be at it: also when nobody waits for the answer any more.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cuewire::amqp::publisher::ReplyTo;
 use cuewire::amqp::{Broker, Link, Publication};
 use cuewire::health::Component;
-use cuewire::ids::OrganizationId;
 use cuewire::message::DeliveryMessage;
 use cuewire::shutdown::Shutdown;
 use futures_util::StreamExt;
@@ -23,6 +22,8 @@ use lapin::{BasicProperties, Channel};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
+
+use crate::quota::{Full, Quota};
 
 /// RabbitMQ's name for the channel that consumes it.
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
@@ -51,18 +52,7 @@ pub(crate) enum CallError {
 pub(crate) struct Calls {
     handed: mpsc::Sender<Call>,
     component: Component,
-    under_way: UnderWay,
-}
-
-/// How many calls are under way, by organization; those that have none are not here.
-#[derive(Debug, Clone, Default)]
-struct UnderWay(Arc<SyncMutex<HashMap<OrganizationId, usize>>>);
-
-/// One call of those under way, until it is dropped.
-#[derive(Debug)]
-struct Place {
-    under_way: UnderWay,
-    organization: OrganizationId,
+    under_way: Quota,
 }
 
 #[derive(Debug)]
@@ -76,7 +66,8 @@ impl Calls {
     /// Starts over a connection of its own, made anew whenever it breaks.
     pub(crate) fn start(broker: Broker, component: Component, shutdown: Shutdown) -> Self {
         let (handed, receiver) = mpsc::channel(MAX_UNDER_WAY);
-        let calls = Self { handed, component: component.clone(), under_way: UnderWay::default() };
+        let under_way = Quota::new(MAX_UNDER_WAY, MAX_OWN);
+        let calls = Self { handed, component: component.clone(), under_way };
         shutdown.clone().spawn_vital("caller", async move {
             // The sessions take turns with the receiver.
             let receiver = Arc::new(Mutex::new(receiver));
@@ -99,7 +90,7 @@ impl Calls {
         if !self.component.is_up() {
             return Err(CallError::Lost);
         }
-        let place = self.under_way.place(delivery.organization)?;
+        let place = self.under_way.one(delivery.organization)?;
         let correlation_id = Uuid::now_v7().to_string();
         let queue = DIRECT_REPLY.to_owned();
         delivery.reply = Some(ReplyTo { queue, correlation_id: correlation_id.clone() });
@@ -126,32 +117,11 @@ impl Calls {
     }
 }
 
-impl UnderWay {
-    fn place(&self, organization: OrganizationId) -> Result<Place, CallError> {
-        let mut counts = self.counts();
-        if counts.get(&organization).is_some_and(|own| *own >= MAX_OWN) {
-            return Err(CallError::TooManyOwn);
-        }
-        if counts.values().sum::<usize>() >= MAX_UNDER_WAY {
-            return Err(CallError::TooMany);
-        }
-        *counts.entry(organization).or_default() += 1;
-        Ok(Place { under_way: self.clone(), organization })
-    }
-
-    fn counts(&self) -> MutexGuard<'_, HashMap<OrganizationId, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.under_way.counts();
-        if let Some(own) = counts.get_mut(&self.organization) {
-            *own -= 1;
-            if *own == 0 {
-                counts.remove(&self.organization);
-            }
+impl From<Full> for CallError {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::All => Self::TooMany,
+            Full::Own => Self::TooManyOwn,
         }
     }
 }
@@ -225,27 +195,5 @@ impl Session {
         if let Some(caller) = correlation_id.and_then(|id| self.waiting.remove(id)) {
             let _ = caller.send(delivery.data.into());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_organization_has_a_part_of_the_places_and_nobody_is_remembered() {
-        let under_way = UnderWay::default();
-        let take = |organization, places| -> Vec<Place> {
-            (0..places).map(|_| under_way.place(organization).unwrap()).collect()
-        };
-        let one = OrganizationId::new();
-        let mut taken = take(one, MAX_OWN);
-        assert_eq!(under_way.place(one).unwrap_err(), CallError::TooManyOwn);
-        taken.extend((1..MAX_UNDER_WAY / MAX_OWN).flat_map(|_| take(OrganizationId::new(), MAX_OWN)));
-        assert_eq!(under_way.place(OrganizationId::new()).unwrap_err(), CallError::TooMany);
-        taken.pop();
-        assert!(under_way.place(OrganizationId::new()).is_ok());
-        drop(taken);
-        assert!(under_way.counts().is_empty());
     }
 }

@@ -18,6 +18,7 @@ mod metrics;
 mod openapi;
 mod page;
 mod publish;
+mod quota;
 mod routes;
 mod samples;
 mod schemas;
@@ -43,8 +44,9 @@ use crate::auth::Keys;
 use crate::call::Calls;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::quota::Quota;
 use crate::routes::ingest::{Limits, LongWork, Room};
-use crate::routes::stream::Listeners;
+use crate::routes::stream;
 use crate::schemas::Schemas;
 use crate::turns::Turns;
 
@@ -63,7 +65,7 @@ pub(crate) struct Parts {
     guard: Guard,
     vault: Vault,
     metrics: Metrics,
-    listeners: Listeners,
+    listeners: Quota,
     /// At reading the contents of many events.
     log_turns: Turns,
     /// For the bodies of events.
@@ -107,7 +109,7 @@ pub async fn serve(context: Context, config: Config, listener: TcpListener) -> a
         operator_key_sha256: Sha256::digest(config.operator_key.as_bytes()).into(),
         guard: config.guard,
         vault: common.vault,
-        listeners: Listeners::default(),
+        listeners: stream::listeners(),
         log_turns: Turns::default(),
         ingest_room: Room::default(),
         ingest_limits: Limits::new(config.ingest_limit_per_second),

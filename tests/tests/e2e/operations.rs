@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use cuewire_tests::event::id;
 use cuewire_tests::system::test;
-use cuewire_tests::{Answer, Receiver, Service, Webhook, until, verify};
+use cuewire_tests::{Answer, Client, Receiver, Service, Webhook, until, verify};
 use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use url::form_urlencoded;
@@ -233,7 +234,7 @@ fn a_viewer_sees_which_headers_a_webhook_has_and_the_database_holds_none_of_thei
 fn whoever_listens_is_told_of_the_events_of_its_own_organization() {
     test(async |system| {
         let (one, other) = (system.organization().await, system.organization().await);
-        let request = one.admin.request(reqwest::Method::GET, "/v1/events/stream").build().unwrap();
+        let request = one.admin.request(Method::GET, "/v1/events/stream").build().unwrap();
         let mut stream = reqwest::Client::new().execute(request).await.unwrap();
         assert_eq!(stream.status(), 200);
         // One event after another, since listening begins at some moment.
@@ -252,6 +253,24 @@ fn whoever_listens_is_told_of_the_events_of_its_own_organization() {
         let event: Value = serde_json::from_str(line.trim()).unwrap();
         assert_eq!((&event["id"], &event["type"]), (&mine["id"], &json!("a.mine")));
         drop(stream);
+    });
+}
+
+#[test]
+fn an_organization_may_listen_ten_times_at_once() {
+    test(async |system| {
+        let (one, other) = (system.organization().await, system.organization().await);
+        let listen =
+            async |client: &Client| client.open(client.request(Method::GET, "/v1/events/stream")).await;
+        let mut listening = Vec::new();
+        for _ in 0..10 {
+            listening.push(listen(&one.admin).await);
+        }
+        assert!(listening.iter().all(|stream| stream.status() == 200));
+        assert_eq!(listen(&one.admin).await.status(), 429);
+        assert_eq!(listen(&other.admin).await.status(), 200);
+        listening.pop();
+        until("there is room again", async || (listen(&one.admin).await.status() == 200).then_some(())).await;
     });
 }
 

@@ -3,9 +3,7 @@
 //! Each listener polls the log by itself; nothing is read while nobody listens. It is for people who watch and
 //! for tools; what must not miss anything is a webhook.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
@@ -14,8 +12,8 @@ use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use cuewire::db::events::{EventPlace, StoredEvent};
 use cuewire::db::partitions::today;
 use cuewire::ids::OrganizationId;
+use cuewire::metrics::Counted;
 use futures_util::stream::{self, Stream, StreamExt};
-use prometheus::IntGauge;
 use time::OffsetDateTime;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -25,6 +23,7 @@ use crate::Api;
 use crate::auth::Viewer;
 use crate::error::Problem;
 use crate::page;
+use crate::quota::{Full, Quota, Share};
 
 const POLL_EVERY: Duration = Duration::from_millis(500);
 /// Routers log in parallel, and a row may appear after one that is newer: what is younger than this waits.
@@ -37,11 +36,16 @@ const LONGEST_STREAM: Duration = Duration::from_secs(15 * 60);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Each costs the database two small queries a second.
 const MAX_LISTENERS: usize = 100;
-const MAX_LISTENERS_PER_ORGANIZATION: usize = 10;
+const MAX_OWN_LISTENERS: usize = 10;
 const LAST_EVENT_ID: &str = "last-event-id";
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(listen))
+}
+
+/// Who may listen at a time.
+pub(crate) fn listeners() -> Quota {
+    Quota::new(MAX_LISTENERS, MAX_OWN_LISTENERS)
 }
 
 /// Listen to the events as they are logged
@@ -65,15 +69,16 @@ async fn listen(
             place.ok_or_else(|| Problem::invalid_field(LAST_EVENT_ID, "is none that was sent as `id`"))?
         }
     };
-    let seat = api.listeners.seat(caller.organization, &api.metrics.streams).ok_or_else(|| {
-        Problem::unavailable("too many listen to the stream of events; close one, or try again")
+    let share = api.listeners.one(caller.organization).map_err(|full| match full {
+        Full::All => Problem::unavailable("too many listen to the stream of events; try again"),
+        Full::Own => Problem::too_many("too many of yours listen to the stream of events; close one", None),
     })?;
     let listener = Listener {
         organization: caller.organization,
         place,
         ends_at: Instant::now() + LONGEST_STREAM,
+        seat: (share, Counted::new(&api.metrics.streams, 1)),
         api,
-        seat,
     };
     let batches = stream::unfold(listener, |mut listener| async {
         let batch = listener.next_batch().await?;
@@ -99,7 +104,7 @@ struct Listener {
     ends_at: Instant,
     api: Api,
     #[allow(dead_code, reason = "held until the client is gone")]
-    seat: Seat,
+    seat: (Share, Counted),
 }
 
 impl Listener {
@@ -130,62 +135,4 @@ fn message(stored: &StoredEvent) -> Message {
         .map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c })
         .collect();
     Message::default().id(page::encode(&Place::of(&stored.place))).data(json)
-}
-
-/// Who listens, within bounds.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Listeners(Arc<Mutex<HashMap<OrganizationId, usize>>>);
-
-impl Listeners {
-    /// A place for one more, if there is one.
-    fn seat(&self, organization: OrganizationId, listening: &IntGauge) -> Option<Seat> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = taken.values().sum();
-        let own = taken.get(&organization).copied().unwrap_or_default();
-        if all >= MAX_LISTENERS || own >= MAX_LISTENERS_PER_ORGANIZATION {
-            return None;
-        }
-        taken.insert(organization, own + 1);
-        listening.inc();
-        Some(Seat { listeners: self.clone(), organization, listening: listening.clone() })
-    }
-}
-
-/// A listener's place, free again when it is dropped.
-struct Seat {
-    listeners: Listeners,
-    organization: OrganizationId,
-    listening: IntGauge,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut taken = self.listeners.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = taken.get_mut(&self.organization) {
-            *own -= 1;
-            if *own == 0 {
-                taken.remove(&self.organization);
-            }
-        }
-        self.listening.dec();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_organization_cannot_take_every_seat_and_a_seat_is_given_back() {
-        let (listeners, listening) = (Listeners::default(), IntGauge::new("listening", "help").unwrap());
-        let one = OrganizationId::new();
-        let seats: Vec<_> = std::iter::from_fn(|| listeners.seat(one, &listening)).collect();
-        assert_eq!(seats.len(), MAX_LISTENERS_PER_ORGANIZATION);
-        assert!(listeners.seat(OrganizationId::new(), &listening).is_some());
-        drop(seats);
-        assert_eq!(listening.get(), 0);
-        assert!(listeners.seat(one, &listening).is_some());
-        let everybody = || listeners.seat(OrganizationId::new(), &listening);
-        assert_eq!(std::iter::from_fn(everybody).collect::<Vec<_>>().len(), MAX_LISTENERS);
-    }
 }
