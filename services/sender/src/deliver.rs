@@ -196,7 +196,7 @@ impl Sender {
             has_place: delivery.has_place,
         };
         if let Some(wait) = webhook.breaker.as_ref().and_then(until_probe) {
-            let wait = self.gate.take_place_after(&asking, wait);
+            let wait = self.gate.take_place_behind_probe(&asking, wait);
             return Err(Away { wait, cause: Cause::Open, has_place: delivery.has_place });
         }
         let has_place = asking.rate_limit.is_some();
@@ -235,9 +235,10 @@ impl Sender {
             Ok(Recorded::New) => {}
             // The owner of the record takes the step. If it died before, this one comes again.
             Ok(Recorded::Before) => {
-                let recorded = self.log.look_up(delivery.key()).await?;
-                let Some(recorded) = recorded else { return Ok(Step::Done) };
-                return Ok(Box::pin(self.after_a_copy(delivery, target, &recorded)).await);
+                if let Some(recorded) = self.log.look_up(delivery.key()).await? {
+                    return Ok(Box::pin(self.after_a_copy(delivery, target, &recorded)).await);
+                }
+                // It cannot be read, and may be this one's own: rather two steps than none.
             }
             Err(error) => {
                 let detail = format!("its attempt could not be recorded: {error}");

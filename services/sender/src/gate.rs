@@ -45,8 +45,8 @@ const NEAR: Duration = Duration::from_millis(250);
 const BEHIND_PROBE: Duration = Duration::from_millis(2);
 /// A webhook without deliveries for so long is forgotten, its pace with it.
 const FORGET_AFTER: Duration = Duration::from_secs(10 * 60);
-/// Webhooks between two looks for those to forget.
-const SWEEP_EVERY: usize = 1_024;
+/// So many webhooks may be here before it is looked for those to forget.
+const SWEEP_FROM: usize = 1_024;
 
 /// A delivery at the gate.
 #[derive(Debug, Clone, Copy)]
@@ -123,7 +123,9 @@ struct Lines {
     shares: HashMap<(OrganizationId, usize), Share>,
     /// By the numbers of the sources.
     rooms: Vec<Room>,
-    opened: usize,
+    /// How many lines and shares there are to be before it is looked for those to forget: twice those that were left
+    /// the last time.
+    sweep_at: usize,
 }
 
 /// What a delivery's admission depends on.
@@ -185,8 +187,7 @@ impl Lines {
 
     /// Where a delivery stands, if its source is known; its parts are as they are configured.
     fn open(&mut self, asking: &Asking, now: Instant) -> Option<Place> {
-        self.opened += 1;
-        if self.opened.is_multiple_of(SWEEP_EVERY) {
+        if self.by_webhook.len() + self.shares.len() >= self.sweep_at {
             self.sweep(now);
         }
         let lane = self.rooms.get(asking.source).map(Room::lane)?;
@@ -202,6 +203,7 @@ impl Lines {
         let is_recent = |used: Instant| now.duration_since(used) < FORGET_AFTER;
         self.by_webhook.retain(|_, line| !line.is_idle() || is_recent(line.used));
         self.shares.retain(|_, share| share.places.taken() > 0 || is_recent(share.used));
+        self.sweep_at = SWEEP_FROM.max(2 * (self.by_webhook.len() + self.shares.len()));
     }
 }
 
@@ -209,8 +211,12 @@ impl Gate {
     /// A gate that knows no webhook and no queue yet.
     #[must_use]
     pub fn new(metrics: Metrics) -> Arc<Self> {
-        let lines =
-            Lines { by_webhook: HashMap::new(), shares: HashMap::new(), rooms: Vec::new(), opened: 0 };
+        let lines = Lines {
+            by_webhook: HashMap::new(),
+            shares: HashMap::new(),
+            rooms: Vec::new(),
+            sweep_at: SWEEP_FROM,
+        };
         Arc::new(Self {
             lines: Mutex::new(lines),
             senders: AtomicU32::new(1),
@@ -258,21 +264,23 @@ impl Gate {
     async fn keep_to_limit(self: &Arc<Self>, asking: &Asking, rate_limit: u32) -> Result<(), Duration> {
         let (now, senders) = (Instant::now(), self.senders.load(Ordering::Relaxed));
         let every = Duration::from_secs(1) * senders / rate_limit.max(1);
-        let turn = {
+        let (wait, _held) = {
             let mut lines = self.lines();
             let Some(place) = lines.open(asking, now) else { return Err(NEAREST_PLACE) };
-            let limit = &mut lines.at(place).line.limit;
-            if asking.has_place { limit.later_turn(every, now) } else { limit.first_turn(every, now) }
+            let Parts { line, room, .. } = lines.at(place);
+            let has_room = room.may_hold(Kept::Briefly);
+            let limit = &mut line.limit;
+            let turn = match asking.has_place {
+                true => limit.later_turn(every, now, has_room),
+                false => limit.first_turn(every, now, has_room),
+            };
+            match turn {
+                Turn::Now => return Ok(()),
+                Turn::Near(wait) => (wait, self.held(room, asking.source)),
+                Turn::Far(wait) => return Err(wait),
+            }
         };
-        let wait = match turn {
-            Turn::Near(wait) => wait,
-            Turn::Far(wait) => return Err(wait),
-        };
-        if !wait.is_zero() {
-            // Without room to hold it, it comes back, and its turn passes unused.
-            let _held = self.hold(asking.source, Kept::Briefly).ok_or(NEAREST_PLACE)?;
-            tokio::time::sleep(wait).await;
-        }
+        tokio::time::sleep(wait).await;
         Ok(())
     }
 
@@ -283,7 +291,8 @@ impl Gate {
         let Some(place) = lines.open(asking, now) else { return Err(NEAREST_PLACE) };
         let mut parts = lines.at(place);
         let refusal = parts.refusal(place.lane, now, now_s);
-        let behind = (parts.line.waiting() > 0).then(|| Arc::clone(&parts.line.freed));
+        let others_wait = parts.line.of(place.lane).waiting > 0;
+        let behind = others_wait.then(|| Arc::clone(parts.line.freed(place.lane)));
         if let Some(refusal) = refusal.or(behind.is_some().then_some(Refusal::Webhook)) {
             let before = u32::try_from(parts.waiting(refusal) + 1).unwrap_or(u32::MAX);
             if parts.spacing(refusal, now_s).saturating_mul(before) >= NEAR {
@@ -291,8 +300,9 @@ impl Gate {
             }
         }
         let stay = parts.line.stay(place.lane, now_s);
-        if !parts.room.has_place_for(parts.line.of(place.lane), parts.share.places, stay) {
-            return Err(parts.take_place(refusal.unwrap_or(Refusal::Organization), now, now_s));
+        let crowd = parts.room.crowded_by(parts.line.of(place.lane), parts.share.places, stay);
+        if let Some(crowd) = crowd {
+            return Err(parts.take_place(refusal.unwrap_or(crowd), now, now_s));
         }
         for places in [parts.line.of_mut(place.lane), &mut parts.share.places, &mut parts.room.places] {
             places.waiting += 1;
@@ -310,24 +320,28 @@ impl Gate {
         parts.take_place(refusal, now, now_s)
     }
 
-    /// The next place of a webhook whose breaker is open until then: as they would come at its pace, but not as a wave.
-    pub fn take_place_after(&self, asking: &Asking, until: Duration) -> Duration {
+    /// The next place of a webhook whose breaker is open until a probe is due: as they would come at its pace, but not
+    /// as a wave.
+    pub fn take_place_behind_probe(&self, asking: &Asking, until: Duration) -> Duration {
         let now = Instant::now();
         let mut lines = self.lines();
         let Some(place) = lines.open(asking, now) else { return until };
-        let parts = lines.at(place);
-        parts.line.starts_anew();
-        let spacing = parts.line.spacing(parts.room.most_of_one(Speed::Quick), self.seconds(now));
-        parts.line.behind_probe.take(spacing.max(BEHIND_PROBE), now + until) - now
+        let Parts { line, room, .. } = lines.at(place);
+        let spacing = line.spacing(room.most_of_one(Speed::Quick), self.seconds(now));
+        line.place_behind_probe(until, spacing.max(BEHIND_PROBE), now)
     }
 
     /// Room for a delivery that is held until it is due, while there is some.
     pub fn hold(self: &Arc<Self>, source: usize, kept: Kept) -> Option<Held> {
         let mut lines = self.lines();
         let room = lines.rooms.get_mut(source).filter(|room| room.may_hold(kept))?;
+        Some(self.held(room, source))
+    }
+
+    fn held(self: &Arc<Self>, room: &mut Room, source: usize) -> Held {
         room.held += 1;
         self.metrics.held.inc();
-        Some(Held { gate: Arc::clone(self), source })
+        Held { gate: Arc::clone(self), source }
     }
 
     fn seconds(&self, at: Instant) -> f64 {

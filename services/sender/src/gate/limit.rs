@@ -2,8 +2,8 @@
 //!
 //! A delivery that comes too early for the limit gets the next free place and is parked for it. The delayed
 //! queues bring it back about then, often several at once, so those that return are let through one by one; should more
-//! return than the limit lets through in a moment, each is told when to return again. Newer ones get places behind
-//! all of these.
+//! return than the limit lets through in a moment, or than there is room for, each is told when to return again. Newer
+//! ones get places behind all of these; but a turn that nobody is here to use, they use.
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ const NEAREST_RETURN: Duration = Duration::from_secs(1);
 /// When a delivery may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
+    /// At once.
+    Now,
     /// After this long, and it is waited for here.
     Near(Duration),
     /// It is to come back after this long.
@@ -41,15 +43,20 @@ impl Limit {
         Self { next_turn: now, next_place: now, next_return: now, every: Duration::ZERO }
     }
 
-    /// The turn of a delivery that was given no place yet.
-    pub(super) fn first_turn(&mut self, every: Duration, now: Instant) -> Turn {
+    /// The turn of a delivery that was given no place yet. Without room nothing is waited for here.
+    pub(super) fn first_turn(&mut self, every: Duration, now: Instant, has_room: bool) -> Turn {
         if every < self.every {
             // The limit was raised, or there are fewer senders: newer ones need not wait for the old schedule's end.
             (self.next_place, self.next_return) = (now, now);
         }
         self.every = every;
-        let place = self.next_place.max(self.next_turn).max(self.next_return).max(now);
-        if place - now <= NEAR {
+        if self.next_turn <= now {
+            self.next_turn = now + every;
+            self.next_place = self.next_place.max(self.next_turn);
+            return Turn::Now;
+        }
+        let place = self.next_place.max(self.next_turn).max(self.next_return);
+        if place - now <= NEAR && has_room {
             self.next_place = place + every;
             self.next_turn = place + every;
             return Turn::Near(place - now);
@@ -59,10 +66,14 @@ impl Limit {
         Turn::Far(place - now)
     }
 
-    /// The turn of one that returns at its place.
-    pub(super) fn later_turn(&mut self, every: Duration, now: Instant) -> Turn {
-        let turn = self.next_turn.max(now);
-        if turn - now <= HELD {
+    /// The turn of one that returns at its place. Without room it is not waited for here, and nobody else's is lost.
+    pub(super) fn later_turn(&mut self, every: Duration, now: Instant, has_room: bool) -> Turn {
+        if self.next_turn <= now {
+            self.next_turn = now + every;
+            return Turn::Now;
+        }
+        let turn = self.next_turn;
+        if turn - now <= HELD && has_room {
             self.next_turn = turn + every;
             return Turn::Near(turn - now);
         }
@@ -75,25 +86,39 @@ impl Limit {
 #[cfg(test)]
 mod tests {
     use std::cmp::Reverse;
-    use std::collections::BinaryHeap;
+    use std::collections::{BinaryHeap, VecDeque};
 
     use super::*;
 
     /// Deliveries that come at these times to a webhook with this limit, parked in queues that are late by up to
-    /// half a second; answers when each was sent, in order, and how often any was parked.
-    fn send(arrivals: &[u64], every_ms: u64, mut lateness_ms: impl FnMut(u64) -> u64) -> (Vec<u64>, usize) {
+    /// half a second, where so many have room to wait; answers when each was sent, in order, and how often any was
+    /// parked.
+    fn send_with_room(
+        room: usize,
+        arrivals: &[u64],
+        every_ms: u64,
+        mut lateness_ms: impl FnMut(u64) -> u64,
+    ) -> (Vec<u64>, usize) {
         let epoch = Instant::now();
         let at = |ms: u64| epoch + Duration::from_millis(ms);
         let every = Duration::from_millis(every_ms);
         let mut limit = Limit::new(epoch);
         let mut coming: BinaryHeap<Reverse<(u64, bool)>> =
             arrivals.iter().map(|ms| Reverse((*ms, false))).collect();
-        let (mut sent, mut parked) = (Vec::new(), 0);
+        let (mut sent, mut parked, mut held) = (Vec::new(), 0, VecDeque::new());
         while let Some(Reverse((now, has_place))) = coming.pop() {
-            let turn =
-                if has_place { limit.later_turn(every, at(now)) } else { limit.first_turn(every, at(now)) };
+            while held.pop_front_if(|until| *until <= now).is_some() {}
+            let has_room = held.len() < room;
+            let turn = match has_place {
+                true => limit.later_turn(every, at(now), has_room),
+                false => limit.first_turn(every, at(now), has_room),
+            };
             match turn {
-                Turn::Near(wait) => sent.push(now + wait.as_millis() as u64),
+                Turn::Now => sent.push(now),
+                Turn::Near(wait) => {
+                    held.push_back(now + wait.as_millis() as u64);
+                    sent.push(now + wait.as_millis() as u64);
+                }
                 Turn::Far(wait) => {
                     parked += 1;
                     let wait = wait.as_millis() as u64;
@@ -103,6 +128,10 @@ mod tests {
         }
         sent.sort_unstable();
         (sent, parked)
+    }
+
+    fn send(arrivals: &[u64], every_ms: u64, lateness_ms: impl FnMut(u64) -> u64) -> (Vec<u64>, usize) {
+        send_with_room(usize::MAX, arrivals, every_ms, lateness_ms)
     }
 
     fn assert_within(sent: &[u64], every_ms: u64) {
@@ -130,13 +159,24 @@ mod tests {
     }
 
     #[test]
+    fn a_high_limit_is_used_though_few_have_room_to_wait() {
+        for room in [4, 56] {
+            let arrivals: Vec<u64> = (0..20_000).map(|n| n * 10 / 3).collect();
+            let (sent, _) = send_with_room(room, &arrivals, 5, |wait| wait * 7_919 % 500);
+            assert_within(&sent, 5);
+            let in_a_minute = sent.iter().filter(|at| **at < 60_000).count();
+            assert!(in_a_minute > 11_400, "{in_a_minute} with room for {room}");
+        }
+    }
+
+    #[test]
     fn a_limit_that_is_raised_is_used_at_once() {
         let (now, slow, quick) = (Instant::now(), Duration::from_secs(1), Duration::from_millis(10));
         let mut limit = Limit::new(now);
         for _ in 0..3_600 {
-            limit.first_turn(slow, now);
+            limit.first_turn(slow, now, true);
         }
-        let turn = limit.first_turn(quick, now);
+        let turn = limit.first_turn(quick, now, true);
         assert!(matches!(turn, Turn::Far(wait) if wait <= Duration::from_secs(1)), "{turn:?}");
     }
 

@@ -15,7 +15,9 @@ use super::streak::{Ending, Streak};
 const SLOW_S: f64 = 1.0;
 /// Between the failure that opens a breaker and the database's word that it is open nothing more is sent.
 const UNTIL_HEARD: Duration = Duration::from_secs(1);
-/// Of a webhook that has never answered, so many requests are in flight at a time; each answer allows one more.
+/// A probe that is due as much earlier than the last one is another breaker's.
+const EARLIER: Duration = Duration::from_secs(1);
+/// Of a webhook that has taken nothing yet, so many requests are in flight at a time; each that it takes allows one more.
 const FIRST_SLOTS: usize = 4;
 
 /// One webhook's line.
@@ -27,11 +29,12 @@ pub(super) struct Line {
     proven: usize,
     /// What it takes up in its queue of each lane.
     places: [Places; 3],
-    /// Tells one of those that wait for a slot that it may look again.
-    pub(super) freed: Arc<Notify>,
+    /// By lanes: tells one of those that wait for a slot that it may look again.
+    freed: [Arc<Notify>; 3],
     pub(super) pace: Pace,
-    /// The places behind the next probe, while its breaker is open.
-    pub(super) behind_probe: pace::Places,
+    /// The next probe, while its breaker is open, and the places behind it.
+    probe: Instant,
+    behind_probe: pace::Places,
     pub(super) limit: Limit,
     streak: Streak,
     /// Its breaker is about to be opened.
@@ -45,8 +48,9 @@ impl Line {
             slots,
             proven: FIRST_SLOTS,
             places: [Places::default(); 3],
-            freed: Arc::default(),
+            freed: Default::default(),
             pace: Pace::new(now),
+            probe: now,
             behind_probe: pace::Places::new(now),
             limit: Limit::new(now),
             streak: Streak::new(now),
@@ -61,6 +65,20 @@ impl Line {
 
     pub(super) fn of_mut(&mut self, lane: Lane) -> &mut Places {
         &mut self.places[lane as usize]
+    }
+
+    /// What tells one that waits for a slot in this lane that it may look again.
+    pub(super) fn freed(&self, lane: Lane) -> &Arc<Notify> {
+        &self.freed[lane as usize]
+    }
+
+    /// Tells one of each lane, since one lane may have room where another has none.
+    pub(super) fn tell_of_a_slot(&self) {
+        for (places, freed) in self.places.iter().zip(&self.freed) {
+            if places.waiting > 0 {
+                freed.notify_one();
+            }
+        }
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -95,7 +113,7 @@ impl Line {
 
     /// Notes how a request ended. Answers how many failed of late, when its breaker is to open.
     pub(super) fn note(&mut self, ending: Ending, now: Instant) -> Option<u32> {
-        if matches!(ending, Ending::Taken | Ending::Refused) {
+        if ending == Ending::Taken {
             self.proven = self.slots.min(self.proven + 1);
         }
         let failures = self.streak.note(ending, now);
@@ -105,8 +123,21 @@ impl Line {
         failures
     }
 
-    /// Its breaker is open: when that closes, it begins with one request, and each answer allows one more.
-    pub(super) fn starts_anew(&mut self) {
+    /// Its breaker is open until a probe that is due after `until`. Answers the next place behind that: when the breaker
+    /// closes, the webhook begins with one request, and each that it takes allows one more.
+    pub(super) fn place_behind_probe(
+        &mut self,
+        until: Duration,
+        spacing: Duration,
+        now: Instant,
+    ) -> Duration {
         self.proven = 1;
+        let probe = now + until;
+        if probe + EARLIER < self.probe {
+            // Another opening, or another receiver.
+            self.behind_probe = pace::Places::new(now);
+        }
+        self.probe = probe;
+        self.behind_probe.take(spacing, probe) - now
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use rand::RngExt;
-
 /// A delayed queue's shortest delay.
 pub(super) const NEAREST_PLACE: Duration = Duration::from_secs(1);
 /// What the pace will be later than this, nobody knows.
 const FURTHEST_PLACE: Duration = Duration::from_secs(2 * 60);
+/// What has no place before that comes back to ask again, so far apart: whatever waits, it takes no more of the broker.
+const ASKING_AGAIN: Duration = Duration::from_millis(2);
 /// The weight of the latest request in the recent duration.
 const LATEST: f64 = 0.2;
 
@@ -75,32 +75,40 @@ impl Pace {
 
 /// Places in time, one after another.
 #[derive(Debug)]
-pub(super) struct Places(Instant);
+pub(super) struct Places {
+    next: Instant,
+    /// When one may ask again for which they would be too far.
+    next_asking: Instant,
+}
 
 impl Places {
     /// From now on.
     pub(super) fn new(now: Instant) -> Self {
-        Self(now)
+        Self { next: now, next_asking: now }
     }
 
-    /// The next free one from `first` on. The one after it comes `spacing` later.
+    /// The next free one from `first` on, or when to ask again. The one after it comes `spacing` later.
     pub(super) fn take(&mut self, spacing: Duration, first: Instant) -> Instant {
-        let place = self.0.max(first);
-        if place - first > FURTHEST_PLACE {
-            // Too far to be in order: anywhere in the last half, so that they do not come as a wave.
-            return first + FURTHEST_PLACE.mul_f64(rand::rng().random_range(0.5..1.0));
+        let place = self.next.max(first);
+        if place - first <= FURTHEST_PLACE {
+            self.next = place + spacing;
+            return place;
         }
-        self.0 = place + spacing;
-        place
+        let asking = self.next_asking.max(first + FURTHEST_PLACE / 2);
+        self.next_asking = asking + ASKING_AGAIN;
+        asking
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+
     use super::*;
 
     #[test]
-    fn places_stand_in_a_row_as_far_as_the_pace_can_be_known_and_are_scattered_beyond() {
+    fn places_stand_in_a_row_as_far_as_the_pace_can_be_known() {
         let now = Instant::now();
         let mut pace = Pace::new(now);
         let spacing = Duration::from_millis(100);
@@ -108,9 +116,36 @@ mod tests {
         for (at, place) in places.iter().take(1_200).enumerate() {
             assert_eq!(*place, NEAREST_PLACE + spacing * at as u32);
         }
-        let beyond = &places[1_210..];
-        let last_half = NEAREST_PLACE + FURTHEST_PLACE / 2..NEAREST_PLACE + FURTHEST_PLACE;
-        assert!(beyond.iter().all(|place| last_half.contains(place)), "{beyond:?}");
+        for (at, place) in places.iter().skip(1_201).enumerate() {
+            assert_eq!(*place, NEAREST_PLACE + FURTHEST_PLACE / 2 + ASKING_AGAIN * at as u32);
+        }
+    }
+
+    /// A receiver that takes one every 5 ms, and half a million that wait for it: how many come back, and how many of
+    /// them are sent, in each minute.
+    #[test]
+    fn however_many_wait_they_come_back_as_often_as_the_broker_can_bear() {
+        let (start, spacing) = (Instant::now(), Duration::from_millis(5));
+        let mut places = Places::new(start);
+        let mut coming: BinaryHeap<Reverse<Instant>> =
+            (0..500_000).map(|_| Reverse(places.take(spacing, start + NEAREST_PLACE))).collect();
+        let mut free = start;
+        let mut minutes = vec![(0, 0); 90];
+        while let Some(Reverse(now)) = coming.pop() {
+            let minute = ((now - start).as_secs() / 60) as usize;
+            let Some((came, sent)) = minutes.get_mut(minute) else { break };
+            *came += 1;
+            if free <= now + Duration::from_millis(250) {
+                free = free.max(now) + spacing;
+                *sent += 1;
+            } else {
+                coming.push(Reverse(places.take(spacing, now + NEAREST_PLACE)));
+            }
+        }
+        let most = minutes.iter().map(|(came, _)| came / 60).max().unwrap();
+        assert!(most <= 750, "{most} a second: {minutes:?}");
+        let whole = 500_000 / (200 * 60);
+        assert!(minutes[1..whole].iter().all(|(_, sent)| *sent > 190 * 60), "{minutes:?}");
     }
 
     #[test]

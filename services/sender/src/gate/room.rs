@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use cuewire::amqp::topology::Lane;
 use tokio::sync::Notify;
 
+use super::Refusal;
 use super::pace::Pace;
 
 /// An organization has at most so many times as many requests in flight in a queue as it leaves places free.
@@ -103,25 +104,31 @@ impl Room {
         self.lane
     }
 
-    /// Whether one delivery more may wait of a webhook that takes up `mine`, of an organization that takes up `ours`.
-    /// Who has the queue for itself may take all of it, others at most half of it: or of all that are here, which are
-    /// more where one message holds several.
+    /// Whose deliveries are too many for one more to wait, of a webhook that takes up `mine`, of an organization that
+    /// takes up `ours`; none: it may wait. Who has the queue for itself may take all of it, others at most half of it: or
+    /// of all that are here, which are more where one message holds several.
     /// What stays for a moment may be there as long as its organization has less than seven eighths.
-    pub(super) fn has_place_for(&self, mine: Places, ours: Places, stay: Stay) -> bool {
+    pub(super) fn crowded_by(&self, mine: Places, ours: Places, stay: Stay) -> Option<Refusal> {
         let all = self.size.max(self.places.taken());
         let most_of_ours = match stay {
             Stay::ForAMoment => all * 7 / 8,
             Stay::Unknown => all.div_ceil(2),
         };
         let may_have = |part: Places, most: usize| self.places == part || part.taken() < most;
-        may_have(mine, all.div_ceil(2)) && may_have(ours, most_of_ours)
+        if !may_have(mine, all.div_ceil(2)) {
+            Some(Refusal::Webhook)
+        } else if !may_have(ours, most_of_ours) {
+            Some(Refusal::Organization)
+        } else {
+            None
+        }
     }
 
     /// Whether the organization that has `ours` may have one more request in flight. Which will hang nobody
     /// knows beforehand, so that each leaves places free, the more the more it has. But those of its webhooks that
     /// go on answering must not wait for those that hang.
     pub(super) fn may_add(&self, ours: Places, stay: Stay) -> bool {
-        let free = self.size.saturating_sub(self.places.in_flight);
+        let free = self.size.saturating_sub(self.places.in_flight + self.held);
         let share = match stay {
             Stay::ForAMoment => SHARE_OF_FREE_FOR_A_MOMENT,
             Stay::Unknown => SHARE_OF_FREE,
@@ -135,7 +142,7 @@ impl Room {
     pub(super) fn may_start(&self, mine: Places, speed: Speed) -> bool {
         let leaves_room = |taken: usize, size: usize| mine.in_flight == 0 || mine.in_flight + taken < size;
         let half = self.size.div_ceil(2);
-        leaves_room(self.places.in_flight, self.size)
+        leaves_room(self.places.in_flight + self.held, self.size)
             && (speed == Speed::Quick || (self.slow < half && leaves_room(self.slow, half)))
     }
 
@@ -223,6 +230,17 @@ mod tests {
     }
 
     #[test]
+    fn an_organization_whose_webhooks_hang_leaves_room_whatever_else_is_held() {
+        let mut room = room(Lane::Fresh, 256);
+        room.held = 224;
+        let mut ours = 0;
+        while room.may_add(Places { waiting: 0, in_flight: ours }, Stay::Unknown) {
+            (ours, room.places.in_flight) = (ours + 1, ours + 1);
+        }
+        assert!(room.held + ours < 256, "{ours} in flight");
+    }
+
+    #[test]
     fn a_slow_webhook_that_is_alone_has_the_slots_that_webhooks_have_by_default() {
         let mut room = room(Lane::Due, 64);
         assert_eq!(hang(&mut room, 1, Speed::Slow), 16);
@@ -234,21 +252,23 @@ mod tests {
         let mut room = room(Lane::Fresh, 64);
         let mine = Places { waiting: 60, in_flight: 3 };
         room.places = mine;
-        assert!(room.has_place_for(mine, mine, Stay::Unknown));
+        assert_eq!(room.crowded_by(mine, mine, Stay::Unknown), None);
         room.places.in_flight += 1;
-        assert!(!room.has_place_for(mine, room.places, Stay::Unknown));
+        assert_eq!(room.crowded_by(mine, room.places, Stay::Unknown), Some(Refusal::Webhook));
         let small = Places { waiting: 0, in_flight: 1 };
-        assert!(
-            room.has_place_for(small, room.places, Stay::Unknown),
+        assert_eq!(
+            room.crowded_by(small, room.places, Stay::Unknown),
+            None,
             "another webhook of the same organization"
         );
-        assert!(
-            !room.has_place_for(small, mine, Stay::Unknown),
+        assert_eq!(
+            room.crowded_by(small, mine, Stay::Unknown),
+            Some(Refusal::Organization),
             "of an organization that has more than half, beside another"
         );
-        assert!(room.has_place_for(small, small, Stay::Unknown));
+        assert_eq!(room.crowded_by(small, small, Stay::Unknown), None);
         let half = Places { waiting: 16, in_flight: 16 };
-        assert!(!room.has_place_for(half, half, Stay::Unknown));
+        assert_eq!(room.crowded_by(half, half, Stay::Unknown), Some(Refusal::Webhook));
     }
 
     #[test]
@@ -257,8 +277,12 @@ mod tests {
         // Five in each of the messages that the queue lets in.
         let (mine, ours) = (Places { waiting: 60, in_flight: 4 }, Places { waiting: 300, in_flight: 20 });
         room.places = Places { waiting: 301, in_flight: 20 };
-        assert!(room.has_place_for(mine, mine, Stay::Unknown), "one of five");
-        assert!(!room.has_place_for(mine, ours, Stay::Unknown), "of an organization beside another");
+        assert_eq!(room.crowded_by(mine, mine, Stay::Unknown), None, "one of five");
+        assert_eq!(
+            room.crowded_by(mine, ours, Stay::Unknown),
+            Some(Refusal::Organization),
+            "beside another organization"
+        );
     }
 
     #[test]

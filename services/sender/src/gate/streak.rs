@@ -37,7 +37,7 @@ impl Streak {
         Self { unanswered: 0, since: now, requests: 0, failed: 0 }
     }
 
-    /// Notes a request. Answers how many failed of late, if they are enough to open the breaker; then it begins
+    /// Notes a request. Answers how many failed of late, if it is the one that opens the breaker; then it begins
     /// anew.
     pub(super) fn note(&mut self, ending: Ending, now: Instant) -> Option<u32> {
         if ending == Ending::Untold {
@@ -49,6 +49,9 @@ impl Streak {
         self.requests += 1;
         self.failed += u32::from(ending != Ending::Taken);
         self.unanswered = if ending == Ending::Unanswered { self.unanswered + 1 } else { 0 };
+        if ending == Ending::Taken {
+            return None;
+        }
         let half_failed = self.requests >= REQUESTS && self.failed * 2 >= self.requests;
         if self.unanswered < UNANSWERED && !half_failed {
             return None;
@@ -83,6 +86,7 @@ mod tests {
             (&[Refused], 1, Some(20)),
             (&[Refused], 4, None),
             (&[Taken, Refused], 1, Some(20)),
+            (&[Refused, Taken], 1, Some(21)),
             (&[Taken, Taken, Refused], 1, None),
             (&[Taken], 0, None),
             (&[Untold], 0, None),

@@ -54,7 +54,7 @@ impl Queued {
                 Refusal::Webhook => {
                     // It may have been told of room that it cannot use: another may.
                     parts.share.freed.notify_one();
-                    Arc::clone(&parts.line.freed)
+                    Arc::clone(parts.line.freed(self.place.lane))
                 }
                 Refusal::Organization => Arc::clone(&parts.share.freed),
             });
@@ -69,9 +69,7 @@ impl Queued {
         parts.line.pace.has_begun(started_s);
         parts.share.pace.has_begun(started_s);
         // There may be room for the next one as well.
-        if parts.line.waiting() > 0 {
-            parts.line.freed.notify_one();
-        }
+        parts.line.tell_of_a_slot();
         if parts.share.places.waiting > 0 {
             parts.share.freed.notify_one();
         }
@@ -93,7 +91,7 @@ impl Drop for Queued {
             places.waiting -= 1;
         }
         // It may have been told of a slot just now; the next one may use it.
-        parts.line.freed.notify_one();
+        parts.line.freed(self.place.lane).notify_one();
         parts.share.freed.notify_one();
         self.gate.metrics.waiting.dec();
     }
@@ -137,7 +135,7 @@ impl Drop for Permit {
                 pace.learn(duration_s);
             }
         }
-        parts.line.freed.notify_one();
+        parts.line.tell_of_a_slot();
         parts.share.freed.notify_one();
         self.gate.metrics.in_flight.dec();
     }

@@ -1,5 +1,6 @@
 //! The gate as a whole, in paused time.
 
+use futures_util::FutureExt;
 use prometheus::Registry;
 
 use super::*;
@@ -177,14 +178,17 @@ async fn webhooks_that_were_quick_and_hang_at_once_leave_room_for_those_of_their
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_webhook_that_has_never_answered_four_requests_are_in_flight_and_each_answer_allows_one_more() {
+async fn of_a_webhook_that_has_taken_nothing_four_requests_are_in_flight_and_each_that_it_takes_allows_one_more()
+ {
     let (gate, webhook) = (gate(), WebhookId::new());
     let mut first = fill(&gate, to(webhook, 16, FRESH)).await;
     assert_eq!(first.len(), 4);
-    for permit in first.drain(..) {
-        assert_eq!(permit.ended(Ending::Refused), None);
+    for (permit, ending) in
+        first.drain(..).zip([Ending::Taken, Ending::Refused, Ending::Taken, Ending::Refused])
+    {
+        assert_eq!(permit.ended(ending), None);
     }
-    assert_eq!(fill(&gate, to(webhook, 16, FRESH)).await.len(), 8);
+    assert_eq!(fill(&gate, to(webhook, 16, FRESH)).await.len(), 6);
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,7 +196,7 @@ async fn a_webhook_whose_breaker_was_open_begins_with_one_request() {
     let (gate, webhook) = (gate(), WebhookId::new());
     teach(&gate, webhook, 0.1);
     let probe = Duration::from_secs(30);
-    let places = [(); 3].map(|()| gate.take_place_after(&to(webhook, 10, FRESH), probe).as_secs_f64());
+    let places = [(); 3].map(|()| gate.take_place_behind_probe(&to(webhook, 10, FRESH), probe).as_secs_f64());
     for (at, place) in places.iter().enumerate() {
         assert!((place - 30.0 - at as f64 * 0.01).abs() < 0.005, "{places:?}");
     }
@@ -208,9 +212,37 @@ async fn what_waits_for_the_probe_of_a_webhook_that_fails_at_once_does_not_come_
     let probe = Duration::from_secs(30);
     let mut last = Duration::ZERO;
     for _ in 0..15_000 {
-        last = gate.take_place_after(&to(webhook, 64, FRESH), probe);
+        last = gate.take_place_behind_probe(&to(webhook, 64, FRESH), probe);
     }
     assert!((probe + BEHIND_PROBE * 14_000..probe + BEHIND_PROBE * 15_000).contains(&last), "{last:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_waits_for_room_in_its_lane_is_not_before_a_fresh_delivery() {
+    let (gate, organization, webhook) = (gate(), OrganizationId::new(), WebhookId::new());
+    let ours = |webhook, source| Asking { organization, ..to(webhook, 16, source) };
+    let mut hanging = Vec::new();
+    while let Some(Admission::Go(permit)) = gate.admit(ours(WebhookId::new(), DUE)).now_or_never() {
+        hanging.push(permit);
+    }
+    let mut retry = Box::pin(gate.admit(ours(webhook, DUE)));
+    assert!((&mut retry).now_or_never().is_none(), "it waits for room");
+    let fresh = gate.admit(ours(webhook, FRESH)).now_or_never();
+    assert!(matches!(fresh, Some(Admission::Go(_))), "{fresh:?}");
+    drop(hanging);
+    assert!(matches!(retry.await, Admission::Go(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_an_earlier_probe_the_places_begin_with_that() {
+    let (gate, webhook) = (gate(), WebhookId::new());
+    let hour = Duration::from_secs(60 * 60);
+    for _ in 0..1_000 {
+        gate.take_place_behind_probe(&to(webhook, 64, FRESH), hour);
+    }
+    let probe = Duration::from_secs(30);
+    let place = gate.take_place_behind_probe(&to(webhook, 64, FRESH), probe);
+    assert!((probe..probe + BEHIND_PROBE * 2).contains(&place), "{place:?}");
 }
 
 #[tokio::test(start_paused = true)]

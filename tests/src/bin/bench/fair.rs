@@ -62,7 +62,7 @@ pub(crate) async fn measure(stack: &Stack, scenario: Scenario, lasting: Lasting)
         Scenario::Silent => fair.silent(lasting.silent, lasting.runs).await?,
         Scenario::Neighbours => fair.neighbours(lasting).await?,
         Scenario::Flood => fair.flood(lasting.flood).await?,
-        Scenario::Limit => fair.limit(lasting.limit).await?,
+        Scenario::Limit => fair.limits(lasting.limit).await?,
         Scenario::Waiting => fair.waiting(lasting).await?,
         Scenario::Outage => match lasting.outage {
             Some(lasting) => fair.outage(lasting).await?,
@@ -262,15 +262,20 @@ impl Fair<'_> {
         Ok(rows)
     }
 
-    /// A webhook whose limit is 10 a second gets half as many again, from two senders.
-    async fn limit(&self, lasting: Duration) -> anyhow::Result<Vec<Row>> {
-        const LIMIT: u32 = 10;
+    /// Webhooks with a rate limit get half as many again, from two senders: few, and many.
+    async fn limits(&self, lasting: Duration) -> anyhow::Result<Vec<Row>> {
         let second_sender = self.stack.start_sender().await?;
+        let rows = vec![self.limit(10, lasting).await?, self.limit(200, lasting).await?];
+        second_sender.stop().await?;
+        Ok(rows)
+    }
+
+    async fn limit(&self, limit: u32, lasting: Duration) -> anyhow::Result<Row> {
         let receiver = Receiver::start([Manner::Quick]).await?;
         let organization = self.stack.organization("bench").await?;
-        organization.webhook(json!({ "url": receiver.url(0), "rate_limit_per_second": LIMIT })).await?;
+        organization.webhook(json!({ "url": receiver.url(0), "rate_limit_per_second": limit })).await?;
         self.upstream.warm_up(organization.alone(), &receiver, 0..1).await?;
-        let rate = Rate { per_second: LIMIT * 3 / 2, lasting };
+        let rate = Rate { per_second: limit * 3 / 2, lasting };
         let published = self.upstream.publish_steadily(receiver.begin(), organization.alone(), rate).await;
         receiver.wait(0..1, published.len(), PATIENCE).await;
         let requests = receiver.requests(0);
@@ -289,8 +294,8 @@ impl Fair<'_> {
         );
         let mean = whole.iter().sum::<f64>() / whole.len() as f64;
         organization.delete().await?;
-        second_sender.stop().await?;
-        Ok(vec![Row::new("a limit of 10 a second, two senders", "deliveries/s", vec![mean]).note(note)])
+        let what = format!("a limit of {limit} a second, two senders");
+        Ok(Row::new(what, "deliveries/s", vec![mean]).note(note))
     }
 
     /// Deliveries that wait in the delayed queues cost the broker nothing, and delay nobody.

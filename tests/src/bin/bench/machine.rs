@@ -1,9 +1,6 @@
 //! What the machine can do without Cuewire: requests straight to the receiver, messages through one quorum queue and
 //! through two without any work between them, rows into the database.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cuewire::amqp::consumer::Content;
@@ -29,8 +26,6 @@ const QUEUES: [&str; 2] = ["bench.first", "bench.second"];
 /// As many as a webhook of the other sections may have.
 const REQUESTS_IN_FLIGHT: usize = 64;
 const UNCONFIRMED: usize = 500;
-const SYNCED_BYTES: usize = 512;
-const SYNC_EVERY: Duration = Duration::from_millis(20);
 const ROWS_IN_A_BATCH: usize = 1_000;
 
 /// What the machine can do.
@@ -63,11 +58,6 @@ pub(crate) async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Machine
         latencies.push(hops.latencies_ms(ONE_AT_A_TIME, load.latency_for).await);
     }
     hops.end().await?;
-    let file = stack.env_file.with_file_name("synced");
-    let syncs = tokio::task::spawn_blocking(move || syncs_ms(&file, load.latency_for)).await??;
-    let longest = syncs.iter().copied().fold(0.0, f64::max);
-    let synced = format!("{SYNCED_BYTES} bytes synced to the disk");
-    let [sync_p50, sync_p99] = latency_rows(&synced, &[syncs]);
     let what = "two quorum queues without work";
     let [p50, p99] = latency_rows(&format!("{what}, {ONE_AT_A_TIME} messages a second"), &latencies);
     let others = vec![
@@ -79,9 +69,6 @@ pub(crate) async fn measure(stack: &Stack, load: Load) -> anyhow::Result<Machine
         p99,
         Row::new(format!("rows into a table, {ROWS_IN_A_BATCH} a statement"), "rows/s", batched),
         Row::new("rows into a table, one by one", "rows/s", single),
-        sync_p50,
-        sync_p99,
-        Row::new(format!("{synced}: the longest"), "ms", vec![longest]),
     ];
     Ok(Machine { two_hops: Row::new(what, "messages/s", two_hops), others })
 }
@@ -103,21 +90,6 @@ async fn rows_a_second(stack: &Stack, rows: usize, in_a_batch: usize) -> anyhow:
     let elapsed = started.elapsed();
     database.batch_execute("DROP TABLE bench_rows").await?;
     Ok((rows / in_a_batch * in_a_batch) as f64 / elapsed.as_secs_f64())
-}
-
-/// How long writes to a file take to be on the disk that the broker and the database have too, in milliseconds.
-fn syncs_ms(file: &Path, lasting: Duration) -> anyhow::Result<Vec<f64>> {
-    let synced = File::create(file)?;
-    let (started, mut took) = (Instant::now(), Vec::new());
-    while started.elapsed() < lasting {
-        let begun = Instant::now();
-        synced.write_all_at(&[0; SYNCED_BYTES], 0)?;
-        synced.sync_data()?;
-        took.push(begun.elapsed().as_secs_f64() * 1_000.0);
-        std::thread::sleep(SYNC_EVERY);
-    }
-    std::fs::remove_file(file)?;
-    Ok(took)
 }
 
 async fn post_straight(events: usize) -> anyhow::Result<f64> {

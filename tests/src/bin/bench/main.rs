@@ -23,6 +23,7 @@ mod reads;
 mod receiver;
 mod report;
 mod stack;
+mod stalls;
 mod waiting;
 
 use std::time::Duration;
@@ -37,6 +38,7 @@ use population::Population;
 use reads::Reading;
 use report::Report;
 use stack::Stack;
+use stalls::Stalls;
 
 /// How much load, for how long.
 #[derive(Debug, Clone, Copy)]
@@ -162,8 +164,9 @@ async fn main() -> anyhow::Result<()> {
     let mut report = Report::of(&stack, report::directory_beside(&stack.env_file)).await?;
     let mut population = Population::new(&stack).await?;
     let mut history = History::new();
-    for section in sections {
-        let rows = match section {
+    for (name, section) in sections {
+        let stalls = Stalls::watch(stack.env_file.with_file_name("synced"));
+        let mut rows = match section {
             Section::Path => {
                 let Machine { two_hops, others } = machine::measure(&stack, load).await?;
                 let path = path::measure(&stack, load, &two_hops).await?;
@@ -176,6 +179,7 @@ async fn main() -> anyhow::Result<()> {
             Section::Memory => memory::measure(&stack, &mut population, load.max_webhooks).await?,
             Section::Fair(scenario) => fair::measure(&stack, scenario, load.fair).await?,
         };
+        rows.extend(stalls.end(name)?);
         report.add(rows)?;
     }
     println!("\n{}", report.table());
@@ -184,7 +188,9 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// How much is measured, and which sections, in their order; all unless some are named.
-fn asked_for(arguments: impl Iterator<Item = String>) -> anyhow::Result<(Load, Vec<Section>)> {
+fn asked_for(
+    arguments: impl Iterator<Item = String>,
+) -> anyhow::Result<(Load, Vec<(&'static str, Section)>)> {
     let (mut load, mut named) = (FULL, Vec::new());
     for argument in arguments {
         if let Some((_, size)) = SIZES.into_iter().find(|(name, _)| *name == argument) {
@@ -197,8 +203,8 @@ fn asked_for(arguments: impl Iterator<Item = String>) -> anyhow::Result<(Load, V
             anyhow::bail!("{argument:?} cannot be measured; `deploy/local/bench help` says what can");
         }
     }
-    let all = SECTIONS.into_iter().map(|(_, section)| section);
-    Ok((load, all.filter(|section| named.is_empty() || named.contains(section)).collect()))
+    let asked_for = |(_, section): &(_, Section)| named.is_empty() || named.contains(section);
+    Ok((load, SECTIONS.into_iter().filter(asked_for).collect()))
 }
 
 #[cfg(test)]
@@ -206,7 +212,8 @@ mod tests {
     use super::*;
 
     fn asked(arguments: &[&str]) -> anyhow::Result<(Load, Vec<Section>)> {
-        asked_for(arguments.iter().map(|argument| (*argument).to_owned()))
+        let (load, sections) = asked_for(arguments.iter().map(|argument| (*argument).to_owned()))?;
+        Ok((load, sections.into_iter().map(|(_, section)| section).collect()))
     }
 
     #[test]
