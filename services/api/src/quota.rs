@@ -79,11 +79,6 @@ impl Share {
         self.taken += amount;
         Ok(())
     }
-
-    /// How much has been taken of it.
-    pub(crate) fn taken(&self) -> usize {
-        self.taken
-    }
 }
 
 impl Drop for Share {

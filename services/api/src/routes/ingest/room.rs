@@ -72,13 +72,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_is_read_up_to_its_limit_and_takes_what_has_arrived() {
-        let room = Room::default();
-        let (none, holder) = (HeaderMap::new(), Some(OrganizationId::new()));
-        let (body, share) = room.read(holder, &none, Body::from("abc")).await.unwrap();
-        assert_eq!((body.as_ref(), share.taken()), (b"abc".as_slice(), 3));
+    async fn a_body_is_read_up_to_its_limit_and_holds_what_has_arrived() {
+        let (room, none, holder) = (Room::default(), HeaderMap::new(), Some(OrganizationId::new()));
+        let read = async |body: Vec<u8>| room.read(holder, &none, Body::from(body)).await;
+        assert_eq!(read(b"abc".to_vec()).await.unwrap().0.as_ref(), b"abc");
         let largest = vec![b' '; MAX_BATCH_BYTES];
-        assert!(room.read(holder, &none, Body::from(largest.clone())).await.is_ok());
-        assert!(room.read(holder, &none, Body::from([largest, vec![b' ']].concat())).await.is_err());
+        assert_eq!(read([largest.clone(), vec![b' ']].concat()).await.unwrap_err().status, 413);
+        let mut held = Vec::new();
+        for _ in 0..MAX_OWN_BYTES / MAX_BATCH_BYTES {
+            held.push(read(largest.clone()).await.unwrap());
+        }
+        assert_eq!(read(b"a".to_vec()).await.unwrap_err().status, 429);
+        held.pop();
+        assert!(read(b"a".to_vec()).await.is_ok());
     }
 }
