@@ -9,11 +9,13 @@
 //! `room`: neither one webhook, nor all of an organization, nor what is held until it is due, takes all.
 //!
 //! What failed of late is counted here too (`streak`), and says when a webhook's circuit breaker is to open. The
-//! breaker itself is the database's, and the same for all senders: see `breaker`.
+//! breaker itself is the database's, and the same for all senders: see `breaker`. What waits for its next `probe` comes
+//! back behind that, spread out.
 
 mod limit;
 mod line;
 mod pace;
+mod probe;
 mod room;
 mod streak;
 mod taken;
@@ -40,9 +42,6 @@ use crate::metrics::Metrics;
 
 /// A turn that is further away than this is not waited for here.
 const NEAR: Duration = Duration::from_millis(250);
-/// Between two of a webhook's deliveries that come back after its probe: by the pace of what fails at once all would
-/// come together, before everybody else's retries, and for nothing if the probe fails.
-const BEHIND_PROBE: Duration = Duration::from_millis(2);
 /// A webhook without deliveries for so long is forgotten, its pace with it.
 const FORGET_AFTER: Duration = Duration::from_secs(10 * 60);
 /// So many webhooks may be here before it is looked for those to forget.
@@ -320,15 +319,14 @@ impl Gate {
         parts.take_place(refusal, now, now_s)
     }
 
-    /// The next place of a webhook whose breaker is open until a probe is due: as they would come at its pace, but not
-    /// as a wave.
+    /// The next place of a webhook whose breaker is open until a probe is due: no closer than at its pace, nor as a wave.
     pub fn take_place_behind_probe(&self, asking: &Asking, until: Duration) -> Duration {
         let now = Instant::now();
         let mut lines = self.lines();
         let Some(place) = lines.open(asking, now) else { return until };
         let Parts { line, room, .. } = lines.at(place);
         let spacing = line.spacing(room.most_of_one(Speed::Quick), self.seconds(now));
-        line.place_behind_probe(until, spacing.max(BEHIND_PROBE), now)
+        line.place_behind(now + until, spacing, now) - now
     }
 
     /// Room for a delivery that is held until it is due, while there is some.

@@ -122,3 +122,32 @@ fn sources(topology: &Topology, gate: &Gate, prefetch: Prefetch) -> Vec<Source> 
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use cuewire::config::Environment;
+    use prometheus::Registry;
+
+    use super::*;
+
+    #[test]
+    fn each_lane_has_a_prefetch_of_its_own_divided_among_its_queues() {
+        let (gate, environment) =
+            (Gate::new(Metrics::new(&Registry::new())), Environment::of::<&str, &str>([]));
+        let prefetch = Config::read(&environment).unwrap().prefetch;
+        let sources = sources(&Topology::default(), &gate, prefetch);
+        let by_queue: BTreeMap<&str, u16> =
+            sources.iter().map(|source| (source.queue.as_str(), source.prefetch)).collect();
+        let expected = [
+            ("sender.bulk.0.v1", 128),
+            ("sender.bulk.1.v1", 128),
+            ("sender.due.0.v1", 64),
+            ("sender.due.1.v1", 64),
+            ("sender.fresh.0.v1", 256),
+            ("sender.fresh.1.v1", 256),
+        ];
+        assert_eq!(by_queue, BTreeMap::from(expected));
+    }
+}

@@ -285,6 +285,30 @@ fn an_organization_is_told_of_dead_letters_and_of_a_webhook_that_is_disabled_but
 }
 
 #[test]
+fn a_breaker_that_opens_upon_what_tells_of_other_webhooks_is_told_to_nobody() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let ears = Receiver::healthy().await;
+        told(&organization, &ears).await;
+        let deaf = Receiver::start(|_, _| Answer::break_off()).await;
+        let unheard = organization.webhook(deaf.url("/")).types(&["webhook.*"]).schedule(&[]).create().await;
+        let broken = Receiver::answering([Answer::status(500)]).await;
+        organization.webhook(broken.url("/")).schedule(&[]).create().await;
+        organization.in_effect().await;
+        // A dead letter for each, which the deaf one does not hear of.
+        let events: Vec<_> = (0..5).map(|_| organization.event("encodes.failed")).collect();
+        system.amqp().await.publish_all(&events).await;
+        until("the deaf one's breaker is open", async || {
+            let path = format!("/v1/webhooks/{}", unheard.id);
+            organization.admin.get(&path).await.expect(200)["breaker"].is_object().then_some(())
+        })
+        .await;
+        system.stop_all().await;
+        assert_eq!(types(&ears.requests()), ["webhook.delivery_failed"; 5]);
+    });
+}
+
+#[test]
 fn a_webhook_that_has_failed_for_days_is_disabled_and_its_organization_is_told() {
     Setup::default().variable("CUEWIRE_DISABLE_FAILING_AFTER", "1h").run(async |system| {
         let organization = system.organization().await;

@@ -7,7 +7,8 @@ use cuewire::amqp::topology::Lane;
 use tokio::sync::Notify;
 
 use super::limit::Limit;
-use super::pace::{self, Pace};
+use super::pace::Pace;
+use super::probe::BehindProbe;
 use super::room::{Places, Speed, Stay};
 use super::streak::{Ending, Streak};
 
@@ -15,8 +16,6 @@ use super::streak::{Ending, Streak};
 const SLOW_S: f64 = 1.0;
 /// Between the failure that opens a breaker and the database's word that it is open nothing more is sent.
 const UNTIL_HEARD: Duration = Duration::from_secs(1);
-/// A probe that is due as much earlier than the last one is another breaker's.
-const EARLIER: Duration = Duration::from_secs(1);
 /// Of a webhook that has taken nothing yet, so many requests are in flight at a time; each that it takes allows one more.
 const FIRST_SLOTS: usize = 4;
 
@@ -32,9 +31,8 @@ pub(super) struct Line {
     /// By lanes: tells one of those that wait for a slot that it may look again.
     freed: [Arc<Notify>; 3],
     pub(super) pace: Pace,
-    /// The next probe, while its breaker is open, and the places behind it.
-    probe: Instant,
-    behind_probe: pace::Places,
+    /// While its breaker is open.
+    behind_probe: BehindProbe,
     pub(super) limit: Limit,
     streak: Streak,
     /// Its breaker is about to be opened.
@@ -50,8 +48,7 @@ impl Line {
             places: [Places::default(); 3],
             freed: Default::default(),
             pace: Pace::new(now),
-            probe: now,
-            behind_probe: pace::Places::new(now),
+            behind_probe: BehindProbe::new(now),
             limit: Limit::new(now),
             streak: Streak::new(now),
             shut_until: now,
@@ -123,21 +120,10 @@ impl Line {
         failures
     }
 
-    /// Its breaker is open until a probe that is due after `until`. Answers the next place behind that: when the breaker
-    /// closes, the webhook begins with one request, and each that it takes allows one more.
-    pub(super) fn place_behind_probe(
-        &mut self,
-        until: Duration,
-        spacing: Duration,
-        now: Instant,
-    ) -> Duration {
+    /// Its breaker is open until a probe. Answers the next place behind that: when the breaker closes, the webhook begins
+    /// with one request, and each that it takes allows one more.
+    pub(super) fn place_behind(&mut self, probe: Instant, spacing: Duration, now: Instant) -> Instant {
         self.proven = 1;
-        let probe = now + until;
-        if probe + EARLIER < self.probe {
-            // Another opening, or another receiver.
-            self.behind_probe = pace::Places::new(now);
-        }
-        self.probe = probe;
-        self.behind_probe.take(spacing, probe) - now
+        self.behind_probe.take(probe, spacing, now)
     }
 }

@@ -206,18 +206,6 @@ async fn a_webhook_whose_breaker_was_open_begins_with_one_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_the_probe_of_a_webhook_that_fails_at_once_does_not_come_back_as_a_wave() {
-    let (gate, webhook) = (gate(), WebhookId::new());
-    teach(&gate, webhook, 0.001);
-    let probe = Duration::from_secs(30);
-    let mut last = Duration::ZERO;
-    for _ in 0..15_000 {
-        last = gate.take_place_behind_probe(&to(webhook, 64, FRESH), probe);
-    }
-    assert!((probe + BEHIND_PROBE * 14_000..probe + BEHIND_PROBE * 15_000).contains(&last), "{last:?}");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_retry_that_waits_for_room_in_its_lane_is_not_before_a_fresh_delivery() {
     let (gate, organization, webhook) = (gate(), OrganizationId::new(), WebhookId::new());
     let ours = |webhook, source| Asking { organization, ..to(webhook, 16, source) };
@@ -231,18 +219,6 @@ async fn a_retry_that_waits_for_room_in_its_lane_is_not_before_a_fresh_delivery(
     assert!(matches!(fresh, Some(Admission::Go(_))), "{fresh:?}");
     drop(hanging);
     assert!(matches!(retry.await, Admission::Go(_)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn behind_an_earlier_probe_the_places_begin_with_that() {
-    let (gate, webhook) = (gate(), WebhookId::new());
-    let hour = Duration::from_secs(60 * 60);
-    for _ in 0..1_000 {
-        gate.take_place_behind_probe(&to(webhook, 64, FRESH), hour);
-    }
-    let probe = Duration::from_secs(30);
-    let place = gate.take_place_behind_probe(&to(webhook, 64, FRESH), probe);
-    assert!((probe..probe + BEHIND_PROBE * 2).contains(&place), "{place:?}");
 }
 
 #[tokio::test(start_paused = true)]
