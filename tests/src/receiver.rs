@@ -163,6 +163,7 @@ pub struct Receiver {
 struct Shared {
     script: Box<Script>,
     requests: Mutex<Vec<Request>>,
+    /// How many of them those that wait have been told of.
     count: watch::Sender<usize>,
     in_flight: AtomicUsize,
 }
@@ -215,7 +216,8 @@ impl Receiver {
     /// How many have arrived.
     #[must_use]
     pub fn count(&self) -> usize {
-        *self.shared.count.borrow()
+        // Not by the count, which is told a moment after.
+        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Waits for at least so many requests.
