@@ -1,6 +1,5 @@
 //! An upstream's end of the broker: publishing with confirms, and looking at queues.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_rs::Runtime;
@@ -28,8 +27,6 @@ pub struct Amqp {
     channel: Channel,
     /// Confirms could be swapped between publishes that run side by side on one channel.
     publishing: Mutex<()>,
-    /// Whether exchanges or queues may be others than before.
-    changes_vhost: AtomicBool,
 }
 
 /// A message, whatever it holds.
@@ -103,8 +100,7 @@ impl Amqp {
             .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let changes_vhost = AtomicBool::new(false);
-        Ok(Self { connection, channel, publishing: Mutex::default(), changes_vhost })
+        Ok(Self { connection, channel, publishing: Mutex::default() })
     }
 
     /// Publishes an event; fails the test if the broker does not take it.
@@ -171,18 +167,12 @@ impl Amqp {
 
     /// A channel of its own, to do with it what an upstream may try; the first error closes it.
     pub async fn channel(&self) -> Channel {
-        self.changes_vhost.store(true, Ordering::Relaxed);
         self.connection.create_channel().await.expect("a channel")
-    }
-
-    /// Whether somebody has been given a channel to do with it what they like.
-    pub(crate) fn changes_vhost(&self) -> bool {
-        self.changes_vhost.load(Ordering::Relaxed)
     }
 
     /// Deletes a queue with all that is in it, as an operator's mistake would.
     pub async fn delete_queue(&self, queue: &str) {
-        let channel = self.channel().await;
+        let channel = self.connection.create_channel().await.expect("a channel");
         let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
         deleted.expect("the queue is there");
     }

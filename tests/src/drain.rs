@@ -134,6 +134,6 @@ impl System {
 
     /// The test's own connection may have been lost to a fault.
     async fn fresh_amqp(&self) -> Amqp {
-        Amqp::open(&self.place.amqp_url).await.expect("the broker is there")
+        Amqp::open(self.amqp_url()).await.expect("the broker is there")
     }
 }

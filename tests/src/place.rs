@@ -1,7 +1,4 @@
-//! A place for one test: a vhost and a database that nobody else uses. The database goes with it; so does the vhost, unless
-//! it is left as one that any test may have.
-
-use std::sync::{Mutex, PoisonError};
+//! A place for one test: a vhost and a database that nobody else uses, and that go with it.
 
 use cuewire::db::Database;
 use tokio_postgres::NoTls;
@@ -16,9 +13,6 @@ use crate::wait::until;
 const TEMPLATE_LOCK: i64 = 0x6375_6577_7465_7374;
 const TEMPLATE: &str = "cuewire_tests_template";
 
-/// Vhosts that tests of this process have left with the default topology, all queues of which are empty.
-static LEFT: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
 /// Where a test's services run.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -31,8 +25,8 @@ pub(crate) struct Place {
 
 #[derive(Debug)]
 enum Kind {
-    /// On the servers that all share.
-    Shared { vhost: String, database: String, management: Management },
+    /// Named so, as vhost and as database, on the servers that all share.
+    Shared { name: String, management: Management },
     /// Whole servers.
     Own(Box<OwnServers>),
 }
@@ -46,34 +40,18 @@ pub(crate) enum Schema {
     None,
 }
 
-/// Which vhost a test may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Vhost {
-    /// A new one, without queues.
-    New,
-    /// One that another test has left, too.
-    Left,
-}
-
 impl Place {
     /// On the servers that all tests share.
-    pub(crate) async fn shared(schema: Schema, vhost: Vhost) -> Self {
+    pub(crate) async fn shared(schema: Schema) -> Self {
         let servers = servers::shared();
-        let database = format!("cuewire_test_{}", Uuid::new_v4().simple());
-        let left = if vhost == Vhost::Left { left().pop() } else { None };
-        let is_new = left.is_none();
-        let vhost = left.unwrap_or_else(|| database.clone());
+        let name = format!("cuewire_test_{}", Uuid::new_v4().simple());
         let url = servers.management.clone().expect("vhosts are made where there is an HTTP API");
-        let management = Management::new(url, &vhost);
-        let create_vhost = async {
-            if is_new {
-                management.create_vhost().await;
-            }
-        };
-        let (database_url, ()) = tokio::join!(create_database(servers, &database, schema), create_vhost);
+        let management = Management::new(url, &name);
+        let (database_url, ()) =
+            tokio::join!(create_database(servers, &name, schema), management.create_vhost());
         let mut amqp = servers.amqp.clone();
-        amqp.set_path(&vhost);
-        Self { amqp_url: amqp.into(), database_url, kind: Kind::Shared { vhost, database, management } }
+        amqp.set_path(&name);
+        Self { amqp_url: amqp.into(), database_url, kind: Kind::Shared { name, management } }
     }
 
     /// On servers of its own, with what else their script is to be told.
@@ -108,32 +86,21 @@ impl Place {
         url.into()
     }
 
-    /// Removes it all, but for a vhost that others may have.
-    pub(crate) async fn remove(self, may_leave_vhost: bool) {
+    /// Removes it all.
+    pub(crate) async fn remove(self) {
         match self.kind {
             Kind::Own(own) => own.destroy().await,
-            Kind::Shared { vhost, database, management } => {
+            Kind::Shared { name, management } => {
                 let servers = servers::shared();
                 let drop_database = async {
                     let admin = connect(&servers.database).await;
-                    let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
+                    let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
                     admin.batch_execute(&drop).await.unwrap();
                 };
-                let remove_vhost = async {
-                    if may_leave_vhost {
-                        left().push(vhost);
-                    } else {
-                        management.remove_vhost().await;
-                    }
-                };
-                tokio::join!(drop_database, remove_vhost);
+                tokio::join!(drop_database, management.remove_vhost());
             }
         }
     }
-}
-
-fn left() -> std::sync::MutexGuard<'static, Vec<String>> {
-    LEFT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn connect(url: &Url) -> tokio_postgres::Client {

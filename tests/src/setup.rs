@@ -114,13 +114,6 @@ impl Setup {
         self
     }
 
-    /// Whether the services have a vhost with the default topology, all of which they declare themselves.
-    pub(crate) fn has_default_vhost(&self) -> bool {
-        let has_own_place = self.own_servers || self.empty_database || self.proxies;
-        let has_users = self.permissions.is_some() || !self.broker_users.is_empty();
-        !has_own_place && !has_users && self.variables.is_empty() && !self.replicas.contains(&0)
-    }
-
     /// Runs a test. When it has passed, everything is stopped in the order of the flow, and fails the test
     /// if a queue is not empty then, a service did not end in good order, or anything has panicked.
     pub fn run(self, test: impl AsyncFnOnce(&System)) {

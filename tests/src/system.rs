@@ -1,7 +1,5 @@
 //! The system under test: where its services run and what they are configured with, and all ways to it from outside.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use cuewire::config::{Common, Environment};
 use serde_json::json;
 use tokio::sync::{Mutex, OnceCell};
@@ -12,7 +10,7 @@ use crate::amqp::Amqp;
 use crate::api::Client;
 use crate::management::{Management, Permissions};
 use crate::organization::Organization;
-use crate::place::{Place, Schema, Vhost};
+use crate::place::{Place, Schema};
 use crate::proxy::Proxy;
 use crate::running::{Running, Service};
 use crate::servers::OwnServers;
@@ -34,7 +32,7 @@ struct Proxies {
 #[derive(Debug)]
 pub struct System {
     pub(crate) setup: Setup,
-    pub(crate) place: Place,
+    place: Place,
     /// The services' broker user's.
     services_amqp_url: String,
     proxies: Option<Proxies>,
@@ -44,19 +42,15 @@ pub struct System {
     pub(crate) api: std::sync::Mutex<String>,
     amqp: OnceCell<Amqp>,
     database: OnceCell<tokio_postgres::Client>,
-    /// The test may have changed its vhost.
-    changes_vhost: AtomicBool,
 }
 
 impl System {
     pub(crate) async fn new(setup: Setup) -> Self {
         let options: &[_] = if setup.broker_metrics { &[("CUEWIRE_PROMETHEUS_PORT", "any")] } else { &[] };
-        let place = if setup.own_servers {
-            Place::own(options).await
-        } else {
-            let schema = if setup.empty_database { Schema::None } else { Schema::Migrated };
-            let vhost = if setup.has_default_vhost() { Vhost::Left } else { Vhost::New };
-            Place::shared(schema, vhost).await
+        let place = match (setup.own_servers, setup.empty_database) {
+            (true, _) => Place::own(options).await,
+            (false, true) => Place::shared(Schema::None).await,
+            (false, false) => Place::shared(Schema::Migrated).await,
         };
         let services_amqp_url = match setup.permissions {
             None => place.amqp_url.clone(),
@@ -75,19 +69,7 @@ impl System {
         }
         let (running, api) = (Mutex::default(), std::sync::Mutex::default());
         let (amqp, database) = (OnceCell::new(), OnceCell::new());
-        let changes_vhost = AtomicBool::new(!setup.has_default_vhost());
-        Self {
-            setup,
-            place,
-            services_amqp_url,
-            own_amqp_urls,
-            proxies,
-            running,
-            api,
-            amqp,
-            database,
-            changes_vhost,
-        }
+        Self { setup, place, services_amqp_url, own_amqp_urls, proxies, running, api, amqp, database }
     }
 
     /// What a service is configured with.
@@ -125,11 +107,8 @@ impl System {
             }
             running.kill().await;
         }
-        let changes_vhost =
-            self.changes_vhost.load(Ordering::Relaxed) || self.amqp.get().is_some_and(Amqp::changes_vhost);
-        let may_leave_vhost = !failed && !changes_vhost;
         drop((self.amqp, self.database));
-        self.place.remove(may_leave_vhost).await;
+        self.place.remove().await;
     }
 
     /// The API by the operator's key.
@@ -155,13 +134,11 @@ impl System {
 
     /// The broker's HTTP API; the broker must be the one that tests share.
     pub fn management(&self) -> &Management {
-        self.changes_vhost();
         self.place.management().expect("the broker is shared")
     }
 
     /// The URL of a new broker user who may do this.
     pub async fn amqp_user(&self, name: &str, permissions: Permissions) -> String {
-        self.changes_vhost();
         self.place.amqp_user(name, permissions).await
     }
 
@@ -179,13 +156,7 @@ impl System {
 
     /// The URL of the broker's administrator.
     pub fn amqp_url(&self) -> &str {
-        self.changes_vhost();
         &self.place.amqp_url
-    }
-
-    /// No other test may have the vhost.
-    pub(crate) fn changes_vhost(&self) {
-        self.changes_vhost.store(true, Ordering::Relaxed);
     }
 
     /// The database's URL.

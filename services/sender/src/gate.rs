@@ -42,9 +42,9 @@ use crate::metrics::Metrics;
 
 /// A turn that is further away than this is not waited for here.
 const NEAR: Duration = Duration::from_millis(250);
-/// A webhook without deliveries for so long is forgotten, its pace with it.
+/// A webhook without deliveries for so long may be forgotten, its pace with it.
 const FORGET_AFTER: Duration = Duration::from_secs(10 * 60);
-/// So many webhooks may be here before it is looked for those to forget.
+/// So many lines and shares may be here before it is looked for those to forget.
 const SWEEP_FROM: usize = 1_024;
 
 /// A delivery at the gate.
