@@ -104,6 +104,8 @@ pub(crate) struct Origin {
     pub(crate) redelivered: bool,
     /// Which of the consumer's sources.
     pub(crate) source: usize,
+    /// How many came by the message.
+    pub(crate) together: usize,
     pub(crate) settlement: Settlement,
 }
 
@@ -162,7 +164,7 @@ impl Sender {
         if let Some(reason) = reason_to_bury(&delivery, &target) {
             return Ok(self.bury(&delivery, reason, describe(reason).to_owned(), None));
         }
-        let pass = match self.until_told(origin, self.pass_gate(&delivery, &target, origin.source)).await? {
+        let pass = match self.until_told(origin, self.pass_gate(&delivery, &target, origin)).await? {
             Ok(pass) => pass,
             Err(away) => return Ok(self.stay_away(delivery, away)),
         };
@@ -181,7 +183,7 @@ impl Sender {
         &self,
         delivery: &DeliveryMessage,
         target: &Target,
-        source: usize,
+        origin: &Origin,
     ) -> Result<Pass, Away> {
         if delivery.reply.is_some() {
             return Ok(Pass::Free);
@@ -190,7 +192,8 @@ impl Sender {
         let asking = Asking {
             webhook: webhook.id,
             organization: webhook.organization,
-            source,
+            source: origin.source,
+            together: origin.together,
             slots: webhook.max_in_flight,
             rate_limit: webhook.rate_limit(),
             has_place: delivery.has_place,

@@ -34,7 +34,7 @@ use self::limit::Turn;
 use self::line::Line;
 use self::pace::NEAREST_PLACE;
 pub use self::room::Kept;
-use self::room::{Room, Share, Speed};
+use self::room::{MESSAGE, Places, Room, Share, Speed};
 pub use self::streak::Ending;
 pub use self::taken::{Held, Permit};
 use self::taken::{Place, Queued};
@@ -56,6 +56,10 @@ pub struct Asking {
     pub organization: OrganizationId,
     /// The source it came from.
     pub source: usize,
+    /// How many deliveries came by its message, this one among them: at most [`Deliveries::MOST`].
+    ///
+    /// [`Deliveries::MOST`]: cuewire::message::Deliveries::MOST
+    pub together: usize,
     /// The webhook's slots for requests in flight.
     pub slots: u32,
     /// Attempts a second to the webhook, by all senders.
@@ -135,6 +139,11 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
+    /// All that count a delivery of this lane.
+    fn places(&mut self, lane: Lane) -> [&mut Places; 3] {
+        [self.line.of_mut(lane), &mut self.share.places, &mut self.room.places]
+    }
+
     /// Why one more request cannot be started, if so.
     fn refusal(&self, lane: Lane, now: Instant, now_s: f64) -> Option<Refusal> {
         if !self.line.has_slot(now) || !self.room.may_start(self.line.of(lane), self.line.speed(now_s)) {
@@ -190,8 +199,8 @@ impl Lines {
             self.sweep(now);
         }
         let lane = self.rooms.get(asking.source).map(Room::lane)?;
-        let Asking { webhook, organization, source, .. } = *asking;
-        let place = Place { webhook, organization, source, lane };
+        let Asking { webhook, organization, source, together, .. } = *asking;
+        let place = Place { webhook, organization, source, lane, of_message: MESSAGE / together.max(1) };
         let Parts { line, share, .. } = self.at(place);
         (line.used, share.used) = (now, now);
         line.slots = asking.slots as usize;
@@ -303,9 +312,7 @@ impl Gate {
         if let Some(crowd) = crowd {
             return Err(parts.take_place(refusal.unwrap_or(crowd), now, now_s));
         }
-        for places in [parts.line.of_mut(place.lane), &mut parts.share.places, &mut parts.room.places] {
-            places.waiting += 1;
-        }
+        parts.places(place.lane).into_iter().for_each(|places| places.come(place.of_message));
         self.metrics.waiting.inc();
         Ok(Queued { gate: Arc::clone(self), place, behind, is_waiting: true })
     }

@@ -21,8 +21,9 @@ impl Sender {
     pub async fn deliver_all(self: Arc<Self>, message: Message<Deliveries>) {
         let (redelivered, source) = (message.redelivered, message.source);
         let (deliveries, settlement) = message.into_parts();
-        let origin = Origin { redelivered, source, settlement };
-        if self.end_all(deliveries.into_vec(), &origin).await.is_ok() {
+        let deliveries = deliveries.into_vec();
+        let origin = Origin { redelivered, source, together: deliveries.len(), settlement };
+        if self.end_all(deliveries, &origin).await.is_ok() {
             origin.settlement.ack();
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cuewire::amqp::topology::Lane;
+use cuewire::message::Deliveries;
 use tokio::sync::Notify;
 
 use super::Refusal;
@@ -14,6 +15,11 @@ const SHARE_OF_FREE: usize = 3;
 /// The same, for a request that is expected to end in a moment: what hangs has not taken the last of its share.
 const SHARE_OF_FREE_FOR_A_MOMENT: usize = 7;
 
+/// The room that a message takes up. What the deliveries that came by one message take of it are equal parts, without a
+/// remainder: it is divisible by each number that they can be.
+pub(super) const MESSAGE: usize = 720_720;
+const _: () = assert!(Deliveries::MOST == 16, "720,720 is the least common multiple of 1 to 16");
+
 /// What takes up room, of a webhook, of an organization, or of all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Places {
@@ -21,9 +27,35 @@ pub(super) struct Places {
     pub(super) waiting: usize,
     /// In flight.
     pub(super) in_flight: usize,
+    /// The messages that they came by, in parts of [`MESSAGE`].
+    pub(super) messages: usize,
 }
 
 impl Places {
+    /// One more waits, which takes up so much of its message.
+    pub(super) fn come(&mut self, of_message: usize) {
+        self.waiting += 1;
+        self.messages += of_message;
+    }
+
+    /// One that waited is in flight.
+    pub(super) fn start(&mut self) {
+        self.waiting -= 1;
+        self.in_flight += 1;
+    }
+
+    /// One that waited has left without having been in flight.
+    pub(super) fn give_up(&mut self, of_message: usize) {
+        self.waiting -= 1;
+        self.messages -= of_message;
+    }
+
+    /// One has ended.
+    pub(super) fn end(&mut self, of_message: usize) {
+        self.in_flight -= 1;
+        self.messages -= of_message;
+    }
+
     pub(super) fn taken(self) -> usize {
         self.waiting + self.in_flight
     }
@@ -105,19 +137,19 @@ impl Room {
     }
 
     /// Whose deliveries are too many for one more to wait, of a webhook that takes up `mine`, of an organization that
-    /// takes up `ours`; none: it may wait. Who has the queue for itself may take all of it, others at most half of it: or
-    /// of all that are here, which are more where one message holds several.
-    /// What stays for a moment may be there as long as its organization has less than seven eighths.
+    /// takes up `ours`; none: it may wait. Who has the queue for itself may take all of it. A webhook beside others may
+    /// have half of it: or of all deliveries that are here, which are more where one message holds several. An
+    /// organization beside others may have half of the messages; what stays for a moment may be there as long as its
+    /// organization has less than seven eighths.
     pub(super) fn crowded_by(&self, mine: Places, ours: Places, stay: Stay) -> Option<Refusal> {
-        let all = self.size.max(self.places.taken());
+        let most_of_mine = self.size.max(self.places.taken()).div_ceil(2);
         let most_of_ours = match stay {
-            Stay::ForAMoment => all * 7 / 8,
-            Stay::Unknown => all.div_ceil(2),
+            Stay::ForAMoment => self.size * 7 / 8,
+            Stay::Unknown => self.size.div_ceil(2),
         };
-        let may_have = |part: Places, most: usize| self.places == part || part.taken() < most;
-        if !may_have(mine, all.div_ceil(2)) {
+        if self.places != mine && mine.taken() >= most_of_mine {
             Some(Refusal::Webhook)
-        } else if !may_have(ours, most_of_ours) {
+        } else if self.places != ours && ours.messages >= most_of_ours * MESSAGE {
             Some(Refusal::Organization)
         } else {
             None
@@ -181,7 +213,7 @@ mod tests {
         let mut in_flight = vec![0; webhooks];
         for _ in 0..16 {
             for mine in &mut in_flight {
-                if room.may_start(Places { waiting: 0, in_flight: *mine }, speed) {
+                if room.may_start(Places { in_flight: *mine, ..Places::default() }, speed) {
                     *mine += 1;
                     room.places.in_flight += 1;
                     room.slow += usize::from(speed == Speed::Slow);
@@ -217,7 +249,7 @@ mod tests {
             // A request to one webhook after another, none of which answers.
             for _ in 0..10_000 {
                 for ours in &mut in_flight {
-                    if room.may_add(Places { waiting: 0, in_flight: *ours }, stay) {
+                    if room.may_add(Places { in_flight: *ours, ..Places::default() }, stay) {
                         *ours += 1;
                         room.places.in_flight += 1;
                     }
@@ -234,7 +266,7 @@ mod tests {
         let mut room = room(Lane::Fresh, 256);
         room.held = 224;
         let mut ours = 0;
-        while room.may_add(Places { waiting: 0, in_flight: ours }, Stay::Unknown) {
+        while room.may_add(Places { in_flight: ours, ..Places::default() }, Stay::Unknown) {
             (ours, room.places.in_flight) = (ours + 1, ours + 1);
         }
         assert!(room.held + ours < 256, "{ours} in flight");
@@ -250,12 +282,14 @@ mod tests {
     #[test]
     fn a_webhook_may_have_all_places_while_it_is_alone_and_half_of_them_beside_others() {
         let mut room = room(Lane::Fresh, 64);
-        let mine = Places { waiting: 60, in_flight: 3 };
+        let places =
+            |waiting, in_flight| Places { waiting, in_flight, messages: (waiting + in_flight) * MESSAGE };
+        let mine = places(60, 3);
         room.places = mine;
         assert_eq!(room.crowded_by(mine, mine, Stay::Unknown), None);
-        room.places.in_flight += 1;
+        room.places = places(60, 4);
         assert_eq!(room.crowded_by(mine, room.places, Stay::Unknown), Some(Refusal::Webhook));
-        let small = Places { waiting: 0, in_flight: 1 };
+        let small = places(0, 1);
         assert_eq!(
             room.crowded_by(small, room.places, Stay::Unknown),
             None,
@@ -267,22 +301,24 @@ mod tests {
             "of an organization that has more than half, beside another"
         );
         assert_eq!(room.crowded_by(small, small, Stay::Unknown), None);
-        let half = Places { waiting: 16, in_flight: 16 };
+        let half = places(16, 16);
         assert_eq!(room.crowded_by(half, half, Stay::Unknown), Some(Refusal::Webhook));
     }
 
     #[test]
-    fn webhooks_that_share_their_messages_do_not_keep_each_other_out() {
+    fn what_counts_of_an_organization_are_its_messages_however_many_webhooks_share_them() {
         let mut room = room(Lane::Fresh, 64);
-        // Five in each of the messages that the queue lets in.
-        let (mine, ours) = (Places { waiting: 60, in_flight: 4 }, Places { waiting: 300, in_flight: 20 });
-        room.places = Places { waiting: 301, in_flight: 20 };
-        assert_eq!(room.crowded_by(mine, mine, Stay::Unknown), None, "one of five");
-        assert_eq!(
-            room.crowded_by(mine, ours, Stay::Unknown),
-            Some(Refusal::Organization),
-            "beside another organization"
-        );
+        // Five in each of the messages that the queue lets in, all but the last; that is another organization's.
+        let messages =
+            |messages| Places { waiting: 5 * messages, in_flight: 0, messages: messages * MESSAGE };
+        room.places = messages(63);
+        room.places.come(MESSAGE);
+        let mine = Places { waiting: 63, in_flight: 0, messages: 63 * MESSAGE / 5 };
+        for (stay, most) in [(Stay::Unknown, 32), (Stay::ForAMoment, 56)] {
+            assert_eq!(room.crowded_by(mine, messages(most - 1), stay), None, "{stay:?}");
+            let crowded = room.crowded_by(mine, messages(most), stay);
+            assert_eq!(crowded, Some(Refusal::Organization), "{stay:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use cuewire::amqp::topology::Lane;
 use cuewire::ids::{OrganizationId, WebhookId};
 use tokio::sync::Notify;
 
-use super::room::Speed;
+use super::room::{Places, Speed};
 use super::streak::Ending;
 use super::{Gate, Refusal};
 
@@ -18,6 +18,8 @@ pub(super) struct Place {
     pub(super) organization: OrganizationId,
     pub(super) source: usize,
     pub(super) lane: Lane,
+    /// What it takes up of its message's room.
+    pub(super) of_message: usize,
 }
 
 /// A delivery that waits for its turn. Dropped, it leaves the line.
@@ -48,7 +50,7 @@ impl Queued {
         let started = Instant::now();
         let started_s = self.gate.seconds(started);
         let mut lines = self.gate.lines();
-        let parts = lines.at(self.place);
+        let mut parts = lines.at(self.place);
         if let Some(refusal) = parts.refusal(self.place.lane, started, started_s) {
             return Err(match refusal {
                 Refusal::Webhook => {
@@ -62,10 +64,7 @@ impl Queued {
         self.is_waiting = false;
         let speed = parts.line.speed(started_s);
         parts.room.slow += usize::from(speed == Speed::Slow);
-        for places in [parts.line.of_mut(self.place.lane), &mut parts.share.places, &mut parts.room.places] {
-            places.waiting -= 1;
-            places.in_flight += 1;
-        }
+        parts.places(self.place.lane).into_iter().for_each(Places::start);
         parts.line.pace.has_begun(started_s);
         parts.share.pace.has_begun(started_s);
         // There may be room for the next one as well.
@@ -86,10 +85,9 @@ impl Drop for Queued {
             return;
         }
         let mut lines = self.gate.lines();
-        let parts = lines.at(self.place);
-        for places in [parts.line.of_mut(self.place.lane), &mut parts.share.places, &mut parts.room.places] {
-            places.waiting -= 1;
-        }
+        let mut parts = lines.at(self.place);
+        let Place { lane, of_message, .. } = self.place;
+        parts.places(lane).into_iter().for_each(|places| places.give_up(of_message));
         // It may have been told of a slot just now; the next one may use it.
         parts.line.freed(self.place.lane).notify_one();
         parts.share.freed.notify_one();
@@ -124,10 +122,9 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let (started_s, duration_s) = (self.gate.seconds(self.started), self.started.elapsed().as_secs_f64());
         let mut lines = self.gate.lines();
-        let parts = lines.at(self.place);
-        for places in [parts.line.of_mut(self.place.lane), &mut parts.share.places, &mut parts.room.places] {
-            places.in_flight -= 1;
-        }
+        let mut parts = lines.at(self.place);
+        let Place { lane, of_message, .. } = self.place;
+        parts.places(lane).into_iter().for_each(|places| places.end(of_message));
         parts.room.slow -= usize::from(self.speed == Speed::Slow);
         for pace in [&mut parts.line.pace, &mut parts.share.pace] {
             pace.has_ended(started_s);

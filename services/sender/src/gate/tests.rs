@@ -19,7 +19,7 @@ fn gate() -> Arc<Gate> {
 /// A delivery to a webhook of its own organization.
 fn to(webhook: WebhookId, slots: u32, source: usize) -> Asking {
     let organization = OrganizationId(webhook.0);
-    Asking { webhook, organization, source, slots, rate_limit: None, has_place: false }
+    Asking { webhook, organization, source, together: 1, slots, rate_limit: None, has_place: false }
 }
 
 async fn go(gate: &Arc<Gate>, webhook: WebhookId) -> Permit {
@@ -229,6 +229,30 @@ async fn five_requests_without_an_answer_open_the_breaker() {
     }
     let next = gate.admit(to(webhook, 2, FRESH)).await;
     assert!(matches!(next, Admission::Park(..)), "nothing is sent until the database has heard: {next:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_events_for_sixteen_webhooks_waits_here_beside_another_organization() {
+    let (gate, organization) = (gate(), OrganizationId::new());
+    let webhooks = [(); 16].map(|()| WebhookId::new());
+    for webhook in webhooks {
+        teach(&gate, webhook, 0.001);
+    }
+    let _another = go(&gate, WebhookId::new()).await;
+    let mut burst = Vec::new();
+    for _event in 0..60 {
+        for webhook in webhooks {
+            let asking = Asking { organization, together: webhooks.len(), ..to(webhook, 64, FRESH) };
+            let mut admission = Box::pin(gate.admit(asking));
+            match (&mut admission).now_or_never() {
+                Some(Admission::Park(wait, cause)) => panic!("parked for {wait:?}: {cause:?}"),
+                Some(Admission::Go(permit)) => burst.push(async { drop(permit) }.boxed()),
+                None => burst.push(async { assert!(matches!(admission.await, Admission::Go(_))) }.boxed()),
+            }
+        }
+    }
+    futures_util::future::join_all(burst).await;
+    assert_eq!(gate.lines().rooms[FRESH].places.taken(), 1);
 }
 
 #[tokio::test(start_paused = true)]
