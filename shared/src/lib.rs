@@ -2,7 +2,7 @@
 //!
 //! Nouns ([`event`], [`webhook`], [`delivery`], [`ids`]), the messages that travel between the services
 //! ([`message`]), pure decisions ([`retry`], [`filter`], [`schema`], [`formats`], [`signature`], [`guard`]), and the
-//! mechanical parts: [`amqp`], [`db`], [`config`], [`metrics`], [`health`] and [`service`], the entry point.
+//! mechanical parts: [`amqp`], [`db`], [`config`], [`metrics`], [`names`], [`health`] and [`service`], the entry point.
 //! No business loop lives here: what is done with all this, each service says itself.
 
 pub mod amqp;
@@ -18,6 +18,7 @@ pub mod health;
 pub mod ids;
 pub mod message;
 pub mod metrics;
+pub mod names;
 pub mod retry;
 pub mod schema;
 pub mod service;

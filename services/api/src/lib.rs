@@ -33,7 +33,6 @@ use anyhow::Context as _;
 use cuewire::amqp::Publisher;
 use cuewire::db::Database;
 use cuewire::db::changes::{Changes, Watched};
-use cuewire::guard::Guard;
 use cuewire::service::Context;
 use cuewire::shutdown::Shutdown;
 use cuewire::vault::Vault;
@@ -49,6 +48,7 @@ use crate::routes::ingest::{Limits, LongWork, Room};
 use crate::routes::stream;
 use crate::schemas::Schemas;
 use crate::turns::Turns;
+use crate::webhooks::Destinations;
 
 /// What handlers work with. Clones share it.
 #[derive(Clone)]
@@ -62,7 +62,7 @@ pub(crate) struct Parts {
     keys: Keys,
     schemas: Schemas,
     operator_key_sha256: [u8; 32],
-    guard: Guard,
+    destinations: Destinations,
     vault: Vault,
     metrics: Metrics,
     listeners: Quota,
@@ -107,7 +107,7 @@ pub async fn serve(context: Context, config: Config, listener: TcpListener) -> a
         keys: Keys::new(database.clone(), metrics.clone()),
         schemas: Schemas::new(database.clone()),
         operator_key_sha256: Sha256::digest(config.operator_key.as_bytes()).into(),
-        guard: config.guard,
+        destinations: Destinations::guarded_by(config.guard)?,
         vault: common.vault,
         listeners: stream::listeners(),
         log_turns: Turns::default(),

@@ -18,7 +18,7 @@ use cuewire::webhook::Webhook;
 use time::OffsetDateTime;
 
 pub(crate) use self::fields::WebhookFields;
-pub(crate) use self::rules::read_secret;
+pub(crate) use self::rules::{Destinations, read_secret};
 use crate::Api;
 use crate::error::Problem;
 
@@ -78,7 +78,7 @@ impl Api {
         caller: &KeyHolder,
         fields: WebhookFields,
     ) -> Result<(Webhook, Secret), Problem> {
-        let (webhook, secret) = fields.read_new(&self.guard, &self.vault, caller.organization).await?;
+        let (webhook, secret) = fields.read_new(&self.destinations, &self.vault, caller.organization).await?;
         let sealed = self.vault.seal(webhook.id, &secret.to_string());
         let made = self.database.create_webhook(&webhook, &sealed).await.map_err(|error| match error {
             DbError::Conflict(_) => Problem::no_such("organization"),
@@ -98,7 +98,7 @@ impl Api {
     ) -> Result<Webhook, Problem> {
         for _ in 0..MAX_TRIES {
             let mut webhook = self.webhook(caller, id).await?;
-            let change = edit(&webhook)?.read_change(&self.guard).await?;
+            let change = edit(&webhook)?.read_change(&self.destinations).await?;
             let failing = change.failing(&webhook);
             change.apply_to(&mut webhook, &self.vault)?;
             if let Some(webhook) = self.database.save_webhook(&webhook, failing).await? {

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use cuewire::delivery::{Answer, Failure, Outcome};
 use cuewire::formats;
 use cuewire::guard::{FORBIDDEN, Guard};
+use cuewire::names::Names;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Client, Response, redirect};
@@ -48,7 +49,7 @@ struct Forbidden {
 impl Receivers {
     /// A client that goes where `guard` permits.
     pub fn new(guard: Arc<Guard>) -> anyhow::Result<Self> {
-        Self::asking(SystemNames, guard)
+        Self::asking(MachinesNames(Names::of_this_machine()?), guard)
     }
 
     /// A client that asks `names` for addresses.
@@ -148,13 +149,14 @@ fn cause<'a>(error: &&'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stat
 }
 
 /// Resolves names as this machine does.
-struct SystemNames;
+struct MachinesNames(Names);
 
-impl Resolve for SystemNames {
+impl Resolve for MachinesNames {
     fn resolve(&self, name: Name) -> Resolving {
+        let names = self.0.clone();
         Box::pin(async move {
-            let resolved: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            Ok(Box::new(resolved.into_iter()) as Addrs)
+            let addresses = names.addresses(name.as_str()).await?;
+            Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::from((address, 0)))) as Addrs)
         })
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use cuewire::db::webhooks::Failing;
 use cuewire::formats::Format;
-use cuewire::guard::Guard;
 use cuewire::ids::{OrganizationId, WebhookId};
 use cuewire::retry::Schedule;
 use cuewire::signature::{Scheme, Secret};
@@ -18,7 +17,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{SchemaType, Type};
 use utoipa::openapi::{Object, ObjectBuilder};
 
-use super::rules;
+use super::rules::{self, Destinations};
 use crate::checks::{Checks, MAX_NAME_BYTES, line, lines};
 use crate::error::Problem;
 use crate::extract::given;
@@ -108,7 +107,7 @@ impl WebhookFields {
     /// A new webhook, with its secret.
     pub(super) async fn read_new(
         self,
-        guard: &Guard,
+        destinations: &Destinations,
         vault: &Vault,
         organization: OrganizationId,
     ) -> Result<(Webhook, Secret), Problem> {
@@ -126,7 +125,7 @@ impl WebhookFields {
         if self.url.is_none() {
             checks.refuse("url", "is missing");
         }
-        let change = self.read(guard, checks).await?;
+        let change = self.read(destinations, checks).await?;
         let now = OffsetDateTime::now_utc();
         let url = change.url.clone().unwrap_or_default();
         let mut webhook = Webhook {
@@ -157,7 +156,7 @@ impl WebhookFields {
     }
 
     /// A change of a webhook.
-    pub(super) async fn read_change(self, guard: &Guard) -> Result<WebhookChange, Problem> {
+    pub(super) async fn read_change(self, destinations: &Destinations) -> Result<WebhookChange, Problem> {
         let mut checks = Checks::default();
         if self.signature.is_some() {
             checks.refuse("signature", "cannot be changed; make another webhook");
@@ -165,10 +164,10 @@ impl WebhookFields {
         if self.secret.is_some() {
             checks.refuse("secret", "is replaced by POST /v1/webhooks/{id}/secret/rotate");
         }
-        self.read(guard, checks).await
+        self.read(destinations, checks).await
     }
 
-    async fn read(self, guard: &Guard, mut checks: Checks) -> Result<WebhookChange, Problem> {
+    async fn read(self, destinations: &Destinations, mut checks: Checks) -> Result<WebhookChange, Problem> {
         let change = WebhookChange {
             name: self.name.and_then(|name| match name {
                 Some(name) => checks.take("name", line(name, MAX_NAME_BYTES)),
@@ -205,7 +204,7 @@ impl WebhookFields {
                 .optional("retry_schedule", self.retry_schedule, |delays| rules::read_schedule(&delays)),
             // Last, and only when all else is well: it asks the resolver.
             url: match self.url {
-                Some(Some(text)) => checks.take("url", rules::read_url(text, guard).await),
+                Some(Some(text)) => checks.take("url", rules::read_url(text, destinations).await),
                 Some(None) => {
                     checks.refuse("url", "must not be null");
                     None
@@ -276,8 +275,14 @@ fn format_schema() -> Object {
 mod tests {
     use serde_json::json;
 
+    use cuewire::guard::Guard;
+
     use super::*;
     use crate::extract::read_json;
+
+    fn destinations() -> Destinations {
+        Destinations::guarded_by(Guard::default()).unwrap()
+    }
 
     fn vault() -> Vault {
         Vault::from_base64("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=").unwrap()
@@ -285,7 +290,7 @@ mod tests {
 
     async fn new(json: &str) -> Result<(Webhook, Secret), String> {
         let fields = read_json::<WebhookFields>(json.as_bytes()).map_err(|problem| format!("{problem:?}"))?;
-        let read = fields.read_new(&Guard::default(), &vault(), OrganizationId::default()).await;
+        let read = fields.read_new(&destinations(), &vault(), OrganizationId::default()).await;
         read.map_err(|problem| format!("{problem:?}"))
     }
 
@@ -374,7 +379,7 @@ mod tests {
         webhook.disabled_reason = Some("gone".to_owned());
         let change = |json: &'static str| async move {
             let fields = read_json::<WebhookFields>(json.as_bytes()).unwrap();
-            fields.read_change(&Guard::default()).await
+            fields.read_change(&destinations()).await
         };
         change(r#"{"enabled":true,"filter":null,"timeout_ms":null}"#)
             .await

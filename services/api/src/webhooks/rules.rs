@@ -9,6 +9,7 @@ use axum::http::{HeaderName, HeaderValue};
 use cuewire::filter::Filter;
 use cuewire::formats::{Format, Signing};
 use cuewire::guard::{FORBIDDEN, Guard};
+use cuewire::names::Names;
 use cuewire::retry::{Schedule, parse_duration};
 use cuewire::signature::{Scheme, Secret};
 use cuewire::webhook::{MAX_EVENT_TYPES, MAX_MAX_IN_FLIGHT, MAX_RATE_LIMIT, MAX_TIMEOUT, Pattern, Webhook};
@@ -37,18 +38,33 @@ pub(super) fn default_name(url: &str) -> String {
     name
 }
 
+/// Tells where a webhook's URL leads, and whether deliveries may go there.
+#[derive(Debug)]
+pub(crate) struct Destinations {
+    guard: Guard,
+    names: Names,
+}
+
+impl Destinations {
+    /// Those that the guard permits, by the names that this machine knows.
+    pub(crate) fn guarded_by(guard: Guard) -> anyhow::Result<Self> {
+        Ok(Self { guard, names: Names::of_this_machine()? })
+    }
+}
+
 /// Judges a URL by its text and by what its name resolves to now, if it does.
-pub(super) async fn read_url(text: String, guard: &Guard) -> Result<String, String> {
+pub(super) async fn read_url(text: String, destinations: &Destinations) -> Result<String, String> {
+    let Destinations { guard, names } = destinations;
     let text = line(text, usize::MAX)?;
     let url = guard.check_url(&text)?;
     check_form(&text, &url)?;
-    if let (Some(Host::Domain(name)), Some(port)) = (url.host(), url.port_or_known_default()) {
+    if let Some(Host::Domain(name)) = url.host() {
         if is_this_machine(name) && !guard.permits(Ipv4Addr::LOCALHOST.into()) {
             return Err(format!("leads to {FORBIDDEN}"));
         }
-        let resolved = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name, port))).await;
+        let resolved = tokio::time::timeout(RESOLVE_TIMEOUT, names.addresses(name)).await;
         if let Ok(Ok(addresses)) = resolved
-            && let Some(address) = guard.first_forbidden(addresses.map(|address| address.ip()))
+            && let Some(address) = guard.first_forbidden(addresses)
         {
             tracing::info!(name, %address, "a webhook's URL is refused");
             return Err(format!("leads to {FORBIDDEN}"));
