@@ -1,10 +1,12 @@
-//! What the work costs: the processor's time and the memory of each process of the stack, as the kernel counts them.
+//! What the work costs: the processor's time and the memory of each process of the stack, as the kernel counts them, and
+//! the blocks that the database reads, as it counts them itself.
 
 use std::collections::BTreeMap;
 
 use anyhow::Context;
 
 use crate::figures::Row;
+use crate::stack::Stack;
 
 /// The kernel's unit of a process's time.
 const TICKS_A_SECOND: f64 = 100.0;
@@ -88,6 +90,40 @@ pub(crate) fn memory_mib(pid: u32, memory: Memory) -> anyhow::Result<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name)).context(name)?;
     let kib: f64 = line.trim().strip_suffix(" kB").context(name)?.parse()?;
     Ok(kib / 1_024.0)
+}
+
+/// The blocks that the database has looked for, until a moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blocks {
+    /// Those that were not in its own memory.
+    read: i64,
+    /// Those that were.
+    found: i64,
+}
+
+impl Blocks {
+    /// So far; what a connection has done within the last second may not be counted yet.
+    pub(crate) async fn until_now(stack: &Stack) -> anyhow::Result<Self> {
+        let database = stack.database().await?;
+        let counted = database
+            .query_one(
+                "SELECT blks_read, blks_hit FROM pg_stat_database WHERE datname = current_database()",
+                &[],
+            )
+            .await?;
+        Ok(Self { read: counted.get(0), found: counted.get(1) })
+    }
+
+    pub(crate) fn since(self, before: &Self) -> Self {
+        Self { read: self.read - before.read, found: self.found - before.found }
+    }
+
+    pub(crate) fn row(self, load: &str, deliveries: usize) -> Row {
+        let for_1_000 = |blocks: i64| 1_000.0 * blocks as f64 / deliveries as f64;
+        let name = format!("blocks read by the database for 1,000 deliveries, {load}");
+        let note = format!("; {:.0} were in its own memory", for_1_000(self.found));
+        Row::new(name, "blocks", vec![for_1_000(self.read)]).note(note)
+    }
 }
 
 /// What this program has spent so far: of the publisher and of the receiver.

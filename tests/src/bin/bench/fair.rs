@@ -1,12 +1,14 @@
 //! Fairness: what one bad receiver, a flood, an outage, a rate limit or a hundred thousand waiting retries does to
 //! everybody else. Every event is reconciled by its id.
 
+mod neighbours;
+
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::cost::memory_rows;
-use crate::figures::{Row, median, percentiles};
+use crate::figures::Row;
 use crate::load::{PATIENCE, Rate, Upstream};
 use crate::path::{self, Latencies};
 use crate::receiver::{Manner, Receiver};
@@ -15,10 +17,6 @@ use crate::waiting::Waiting;
 
 /// The load of those that are not to notice anything.
 const OTHERS_PER_SECOND: u32 = 20;
-const HEALTHY: usize = 20;
-/// Of each of three kinds.
-const BAD: usize = 5;
-const SLOW: Duration = Duration::from_secs(10);
 /// Between two that a receiver gets of what it missed are at most some minutes: the last is what was sent as a probe
 /// meanwhile, has failed twice, and is due five minutes after that.
 const AFTER_AN_OUTAGE: Duration = Duration::from_secs(300);
@@ -81,32 +79,6 @@ struct Fair<'a> {
     upstream: Upstream,
 }
 
-/// Whose the bad webhooks are that healthy ones are beside.
-#[derive(Debug, Clone, Copy)]
-enum Bad {
-    Nobodys,
-    Anothers,
-    TheirOwn,
-}
-
-/// What happens to the bad ones in the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
-    Nothing,
-    /// They have to get everything.
-    TheyGetWell,
-}
-
-impl Bad {
-    fn told(self) -> String {
-        match self {
-            Self::Nobodys => "alone".to_owned(),
-            Self::Anothers => format!("beside {} bad ones of another organization", 3 * BAD),
-            Self::TheirOwn => format!("beside {} bad ones of their own", 3 * BAD),
-        }
-    }
-}
-
 impl Fair<'_> {
     /// A healthy webhook beside another organization's, which never answers, and the memory of each service meanwhile.
     async fn silent(&self, lasting: Duration, runs: usize) -> anyhow::Result<Vec<Row>> {
@@ -136,96 +108,6 @@ impl Fair<'_> {
         let mut rows = latencies.rows(&what).to_vec();
         rows.extend(memory_rows("at 200 events a second", &memory));
         Ok(rows)
-    }
-
-    /// Healthy webhooks alone and beside bad ones, by turns; how their p99s compare, run by run; and how long the bad
-    /// ones take to get everything once they are well.
-    async fn neighbours(&self, lasting: Lasting) -> anyhow::Result<Vec<Row>> {
-        let (mut alone, mut beside, mut recovered) = (Latencies::default(), Latencies::default(), Vec::new());
-        let at_last = if lasting.outage.is_some() { Then::TheyGetWell } else { Then::Nothing };
-        for run in 1..=lasting.runs {
-            let then = if run == lasting.runs { at_last } else { Then::Nothing };
-            self.beside(Bad::Nobodys, lasting.neighbours, &mut alone, then).await?;
-            recovered.extend(self.beside(Bad::Anothers, lasting.neighbours, &mut beside, then).await?);
-        }
-        let mut with_their_own = Latencies::default();
-        let of_their_own = self.beside(Bad::TheirOwn, lasting.neighbours, &mut with_their_own, at_last);
-        recovered.extend(of_their_own.await?);
-        let p99 = |of: &Latencies| percentiles(&of.runs_ms, 0.99);
-        let (p99_alone, p99_own) = (p99(&alone), p99(&with_their_own));
-        let by_run = p99(&beside).iter().zip(&p99_alone).map(|(beside, alone)| beside / alone).collect();
-        let by_median = p99_own.iter().map(|p99| p99 / median(&p99_alone)).collect();
-        let mut rows = Vec::new();
-        for (bad, latencies) in
-            [(Bad::Nobodys, &alone), (Bad::Anothers, &beside), (Bad::TheirOwn, &with_their_own)]
-        {
-            rows.extend(latencies.rows(&format!("{HEALTHY} healthy webhooks {}", bad.told())));
-        }
-        for (bad, times) in [(Bad::Anothers, by_run), (Bad::TheirOwn, by_median)] {
-            rows.push(Row::new(format!("their p99 {}, of that alone", bad.told()), "times", times));
-        }
-        rows.extend(recovered);
-        Ok(rows)
-    }
-
-    /// Healthy webhooks beside others that were well and now never answer, answer late, or fail at once: another
-    /// organization's, or their own organization's, where each event is for all of them. Answers how long these take
-    /// to get everything, where they get well again.
-    async fn beside(
-        &self,
-        bad: Bad,
-        lasting: Duration,
-        latencies: &mut Latencies,
-        then: Then,
-    ) -> anyhow::Result<Option<Row>> {
-        let manners = [
-            vec![Manner::Quick; HEALTHY],
-            vec![Manner::Silent; BAD],
-            vec![Manner::Slow(SLOW); BAD],
-            vec![Manner::Failing; BAD],
-        ];
-        let receiver = Receiver::start(manners.concat()).await?;
-        let urls = receiver.urls();
-        let (healthy, others) = (0..HEALTHY, HEALTHY..urls.len());
-        let organization = self.stack.organization_with(&urls[healthy.clone()]).await?;
-        let another = self.stack.organization("bench").await?;
-        let owner = match bad {
-            Bad::Nobodys => None,
-            Bad::Anothers => Some(&another),
-            Bad::TheirOwn => Some(&organization),
-        };
-        self.upstream.warm_up(organization.alone(), &receiver, healthy.clone()).await?;
-        if let Some(owner) = owner {
-            receiver.are_well(others.clone(), true);
-            owner.webhooks(&urls[others.clone()]).await?;
-            self.upstream.warm_up(owner.alone(), &receiver, others.clone()).await?;
-            receiver.are_well(others.clone(), false);
-        }
-        let rate = Rate { per_second: OTHERS_PER_SECOND, lasting };
-        let second = Upstream::start(&self.stack.amqp_url);
-        let run = receiver.begin();
-        let (published, _) = tokio::join!(
-            self.upstream.publish_steadily(run, organization.alone(), rate),
-            second.publish_steadily(run, another.alone(), rate)
-        );
-        second.stop();
-        receiver.wait(healthy.clone(), published.len(), PATIENCE).await;
-        latencies.add(&receiver, healthy, &published)?;
-        let mut recovered = None;
-        if then == Then::TheyGetWell && owner.is_some() {
-            receiver.are_well(others.clone(), true);
-            let well_at = Instant::now();
-            receiver.wait(others.clone(), published.len(), AFTER_AN_OUTAGE).await;
-            let what = format!(
-                "{HEALTHY} healthy webhooks {}: these have everything, once they are well",
-                bad.told()
-            );
-            recovered = Some(arrived_row(what, &receiver, others, published.len(), well_at)?);
-        }
-        organization.delete().await?;
-        another.delete().await?;
-        self.stack.clear_delayed_queues().await?;
-        Ok(recovered)
     }
 
     /// One organization floods its own webhook while another publishes a little to its own.

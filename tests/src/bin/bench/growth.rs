@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cost::Blocks;
 use crate::figures::{Place, Row, percentiles, thousands};
 use crate::history::History;
 use crate::load::{CHANNELS, Upstream};
@@ -85,8 +86,11 @@ impl Growth<'_> {
         let Audience { organizations, receiver, .. } = audience;
         self.upstream.warm_up(organizations, receiver, 0..1).await?;
         let events = events.max(organizations.len() * CHANNELS);
+        let before = Blocks::until_now(self.stack).await?;
         let throughput = path::throughput(self.stack, self.upstream, audience, events, runs).await?;
         let latencies = path::latencies_to(self.upstream, audience, latency_for, runs).await?;
+        let deliveries = events * runs + latencies.runs_ms.iter().map(Vec::len).sum::<usize>();
+        let blocks = Blocks::until_now(self.stack).await?.since(&before);
         let load = format!("{axis} = {}", thousands(x));
         let place = |what: &str, line| Place { plot: format!("{what}, by {axis}"), axis, x, line };
         let took = |line, share| {
@@ -104,6 +108,7 @@ impl Growth<'_> {
             cost(database, "the database"),
             took("p50", 0.5),
             took("p99", 0.99),
+            blocks.row(&load, deliveries),
         ])
     }
 }

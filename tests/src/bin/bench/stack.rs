@@ -29,7 +29,8 @@ pub(crate) struct Stack {
     pub(crate) database_url: String,
     pub(crate) processes: Processes,
     pub(crate) env_file: PathBuf,
-    router_health_url: String,
+    /// Of each service, as the stack's file names it.
+    health_urls: HashMap<String, String>,
     api_url: String,
     operator_key: String,
     http: reqwest::Client,
@@ -60,7 +61,12 @@ impl Stack {
                     })
                     .collect(),
             ),
-            router_health_url: get("ROUTER_HEALTH_URL")?,
+            health_urls: variables
+                .iter()
+                .filter_map(|(name, url)| {
+                    Some((name.strip_suffix("_HEALTH_URL")?.to_owned(), (*url).to_owned()))
+                })
+                .collect(),
             api_url: get("API_URL")?,
             operator_key: get("OPERATOR_KEY")?,
             http: reqwest::Client::new(),
@@ -147,14 +153,28 @@ impl Stack {
 
     /// How many webhooks the stack's router knows.
     pub(crate) async fn webhooks_of_router(&self) -> anyhow::Result<usize> {
-        self.webhooks_of(&self.router_health_url).await
+        self.webhooks_of(self.health_url("ROUTER")?).await
+    }
+
+    /// What a service of the stack tells Prometheus.
+    pub(crate) async fn metrics(&self, service: &str) -> anyhow::Result<String> {
+        self.metrics_at(self.health_url(service)?).await
     }
 
     /// How many webhooks the router knows whose health is told there.
     pub(crate) async fn webhooks_of(&self, health_url: &str) -> anyhow::Result<usize> {
-        let metrics = self.http.get(format!("{health_url}/metrics")).send().await?.text().await?;
+        let metrics = self.metrics_at(health_url).await?;
         let line = metrics.lines().find_map(|line| line.strip_prefix(WEBHOOKS_OF_ROUTER));
         Ok(line.context("a router tells how many webhooks it knows")?.parse()?)
+    }
+
+    fn health_url(&self, service: &str) -> anyhow::Result<&str> {
+        let url = self.health_urls.get(service).map(String::as_str);
+        url.with_context(|| format!("the stack's file has no {service}_HEALTH_URL"))
+    }
+
+    async fn metrics_at(&self, health_url: &str) -> anyhow::Result<String> {
+        Ok(self.http.get(format!("{health_url}/metrics")).send().await?.text().await?)
     }
 
     /// What seals secrets as the stack's services do.
