@@ -220,6 +220,9 @@ SENDERS = dashboard(
         row("What is put off"),
         panel("Parked, by cause", "Put into the delayed queues: for a retry, because they came early, because their webhook "
               "was busy, its rate limit reached (limited), or its breaker open.", "reqps", [(rate("cuewire_sender_parked_total", "cause"), "{{cause}}")], stacked=True),
+        panel("Webhooks put off", "Of which deliveries had to stay away within the last five seconds, at one sender: parked "
+              "(busy, or the breaker open), or limited by their own rate limit. Which they are, each webhook's statistics say.",
+              "short", [("max by (cause) (cuewire_sender_webhooks_put_off)", "{{cause}}")]),
         panel("In the delayed queues", "By tier. What is here waits for its time, and more senders would not help it.", "short",
               [(f'sum by (queue) ({QUEUE}{{queue=~"retry\\\\..*"}})', "{{queue}}")], stacked=True),
         panel("In the senders' queues", "What waits for a sender: here more of them help.", "short",

@@ -71,7 +71,8 @@ pub async fn run(context: Context, config: Config) -> anyhow::Result<()> {
     context.health.is_complete();
     follow_peers(&context, &gate, &metrics);
     let parkings = Parkings::default();
-    let recording = parkings.clone().keep_recording(context.database.clone(), finishing.clone());
+    let put_off = metrics.put_off.clone();
+    let recording = parkings.clone().keep_recording(context.database.clone(), put_off, finishing.clone());
     let recording = finishing.spawn_vital("record of parked deliveries", recording);
     let sender = Arc::new(Sender {
         database: context.database.clone(),

@@ -1,7 +1,7 @@
 //! What a sender counts.
 
 use cuewire::metrics;
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 /// A sender's metrics.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct Metrics {
     pub held: IntGauge,
     /// Deliveries put into the delayed queues, by cause.
     pub parked: IntCounterVec,
+    /// Webhooks of which deliveries had to stay away of late, by what their statistics call it.
+    pub put_off: IntGaugeVec,
     /// Circuit breakers that this sender opened.
     pub breakers_opened: IntCounter,
     /// Probes by the delivery's state after them.
@@ -79,6 +81,13 @@ impl Metrics {
                 "cuewire_sender_parked_total",
                 "Deliveries put into the delayed queues: for a retry, because they came early, because their \
                  webhook or organization was busy, its rate limit reached (limited), or its breaker open",
+                &["cause"],
+            ),
+            put_off: metrics::gauges(
+                registry,
+                "cuewire_sender_webhooks_put_off",
+                "Webhooks of which deliveries had to stay away within the last five seconds, by what their \
+                 statistics call it: parked (busy, or the breaker open) or limited",
                 &["cause"],
             ),
             breakers_opened: metrics::counter(

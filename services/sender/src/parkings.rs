@@ -1,7 +1,7 @@
 //! The account of deliveries that had to stay away without an attempt: counted here by webhook and minute, and
 //! added to the statistics every few seconds. What a crash, or a database that is away, takes with it is a count.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use cuewire::db::Database;
 use cuewire::db::attempts::ParkedMinute;
 use cuewire::ids::WebhookId;
 use cuewire::shutdown::Shutdown;
+use prometheus::IntGaugeVec;
 use time::OffsetDateTime;
 
 use crate::gate::Cause;
@@ -46,19 +47,17 @@ impl Parkings {
         }
     }
 
-    /// Records what was counted, until the service stops and once more then.
-    pub async fn keep_recording(self, database: Database, shutdown: Shutdown) {
+    /// Records what was counted, until the service stops and once more then; and tells in `put_off` how many webhooks
+    /// that was of.
+    pub async fn keep_recording(self, database: Database, put_off: IntGaugeVec, shutdown: Shutdown) {
         while shutdown.run_until_stopped(tokio::time::sleep(RECORD_EVERY)).await.is_some() {
-            self.record(&database).await;
+            self.record(&database, &put_off).await;
         }
-        self.record(&database).await;
+        self.record(&database, &put_off).await;
     }
 
-    async fn record(&self, database: &Database) {
+    async fn record(&self, database: &Database, put_off: &IntGaugeVec) {
         let counts = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        if counts.is_empty() {
-            return;
-        }
         let minutes: Vec<ParkedMinute> = counts
             .into_iter()
             .map(|((webhook, minute), Counts { parked, limited })| ParkedMinute {
@@ -68,6 +67,14 @@ impl Parkings {
                 limited,
             })
             .collect();
+        let tell = |cause: &str, is_counted: fn(&ParkedMinute) -> bool| {
+            // Of two minutes, where one ended between two records.
+            let webhooks: HashSet<WebhookId> =
+                minutes.iter().filter(|minute| is_counted(minute)).map(|minute| minute.webhook).collect();
+            put_off.with_label_values(&[cause]).set(webhooks.len() as i64);
+        };
+        tell("parked", |minute| minute.parked > 0);
+        tell("limited", |minute| minute.limited > 0);
         for some in minutes.chunks(AT_A_TIME) {
             if let Err(error) = database.record_parkings(some).await {
                 tracing::warn!(%error, minutes = some.len(), "counts of parked deliveries are lost");

@@ -25,7 +25,16 @@ fn a_rate_limit_is_kept_and_used_by_two_senders_and_nothing_is_lost() {
         .await;
 
         let events: Vec<Value> = (0..200).map(|_| organization.event("feeds.started")).collect();
+        let limited_webhooks = async |expected: f64| {
+            until(&format!("a sender tells that it limits {expected} webhooks"), async || {
+                let cause = [("cause", "limited")];
+                let told = system.metric(Service::Sender, "cuewire_sender_webhooks_put_off", &cause).await?;
+                (told == expected).then_some(())
+            })
+            .await
+        };
         system.amqp().await.publish_all(&events).await;
+        limited_webhooks(1.0).await;
         let requests = receiver.wait_within(Duration::from_secs(40), 200).await;
         for (at, request) in requests.iter().enumerate() {
             let within = |other: &&Request| other.at - request.at < Duration::from_secs(1);
@@ -35,6 +44,7 @@ fn a_rate_limit_is_kept_and_used_by_two_senders_and_nothing_is_lost() {
         }
         let took = requests[199].at - requests[0].at;
         assert!((18..23).contains(&took.as_secs()), "200 at 10 a second took {took:?}");
+        limited_webhooks(0.0).await;
         let stats = format!("/v1/webhooks/{}/stats", webhook.id);
         until("its statistics tell that most of them had to wait for the limit", async || {
             let stats = organization.admin.get(&stats).await.expect(200);
