@@ -1,152 +1,238 @@
-//! Names, resolved as this machine's files say: `/etc/hosts`, and the name servers of `/etc/resolv.conf`.
+//! Names, resolved as this machine's files say: by `/etc/hosts`, else by the name servers of `/etc/resolv.conf`, one after
+//! another, under its search domains. Both are read once.
 //!
 //! The system's own resolver has a thread wait for each name, and a process has some hundreds of them: names whose
 //! servers are silent would keep all others from being resolved. Here nothing but the one who asks waits.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig};
+use anyhow::Context;
+use hickory_resolver::config::{
+    LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::{ResolverBuilder, TokioResolver};
+use hickory_resolver::proto::op::Query;
+use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::system_conf::parse_resolv_conf;
+use hickory_resolver::{Hosts, TokioResolver};
 
-/// Resolves names, and remembers them as long as their servers allow. Clones share what they know.
-#[derive(Clone)]
-pub struct Names(TokioResolver);
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// What that file means where it names no server (`resolv.conf(5)`).
+const OWN_SERVER: &str = "\nnameserver 127.0.0.1\n";
+/// As many are asked as the system's resolver asks.
+const MAX_SERVERS: usize = 3;
+/// A server that has not told a name's addresses by then leaves that to the next one.
+const SERVER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// The longest that [`Names::addresses`] takes.
+pub const LONGEST: Duration = Duration::from_millis(1_500 * MAX_SERVERS as u64);
 
-/// A name leads nowhere, or nobody says where.
+/// Resolves names. Clones share the files' contents.
+#[derive(Debug, Clone)]
+pub struct Names {
+    hosts: Arc<Hosts>,
+    servers: Vec<TokioResolver>,
+}
+
+/// Why a name leads nowhere: a sentence.
 #[derive(Debug, thiserror::Error)]
-pub enum Unresolved {
-    /// There is no such name, or it has no address.
-    #[error("{0} has no address")]
-    NoAddress(String),
-    /// The name servers do not say; the same question may be answered later.
-    #[error("{0} cannot be resolved: {1}")]
-    NoAnswer(String, String),
-}
-
-impl std::fmt::Debug for Names {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Names")
-    }
-}
+#[error("{0}")]
+pub struct Unresolved(String);
 
 impl Names {
-    /// Names as this machine knows them. Where no name server is configured, the machine itself is asked.
+    /// Names as this machine's files say. The error is a sentence about the file that cannot be used.
     pub fn of_this_machine() -> anyhow::Result<Self> {
-        let builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
-            tracing::warn!(%error, "no name servers are configured; this machine is asked for names");
-            let own = NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into());
-            let config = ResolverConfig::from_name_servers(vec![own]);
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        });
-        Self::built(builder)
+        let text = match std::fs::read_to_string(RESOLV_CONF) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            read => read.context(RESOLV_CONF)?,
+        };
+        // Without the file there is nobody in it.
+        Self::configured(&text, Hosts::from_system().unwrap_or_default())
     }
 
-    fn built(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> anyhow::Result<Self> {
-        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        Ok(Self(builder.build()?))
+    fn configured(resolv_conf: &str, hosts: Hosts) -> anyhow::Result<Self> {
+        let is_server = |line: &str| line.trim_start().starts_with("nameserver");
+        let named = if resolv_conf.lines().any(is_server) { "" } else { OWN_SERVER };
+        let (config, options) = parse_resolv_conf(format!("{resolv_conf}{named}"))
+            .map_err(|error| anyhow::anyhow!("{RESOLV_CONF} cannot be used: {error}"))?;
+        Self::asking(&config, &options, hosts)
     }
 
-    /// The addresses of a name, those of IPv4 first: a machine that has no way to the others has them all the same.
+    /// Each server has a resolver of its own: of several in one, the first to refuse would have spoken for all.
+    fn asking(config: &ResolverConfig, options: &ResolverOpts, hosts: Hosts) -> anyhow::Result<Self> {
+        let mut options = options.clone();
+        options.timeout = SERVER_TIMEOUT;
+        options.attempts = 0;
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.use_hosts_file = ResolveHosts::Never;
+        // A receiver that moves, or was away for a moment, is to be found: what is remembered, the servers remember.
+        options.cache_size = 0;
+        let resolver = |server: &NameServerConfig| {
+            let (domain, search) = (config.domain().cloned(), config.search().to_vec());
+            let config = ResolverConfig::from_parts(domain, search, vec![server.clone()]);
+            let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+            builder.with_options(options.clone()).build()
+        };
+        let servers = config.name_servers().iter().take(MAX_SERVERS).map(resolver);
+        Ok(Self { hosts: Arc::new(hosts), servers: servers.collect::<Result<_, _>>()? })
+    }
+
+    /// The addresses of a name, those of IPv4 first.
     pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Unresolved> {
-        match self.0.lookup_ip(name).await {
-            Ok(found) => {
-                let mut addresses: Vec<IpAddr> = found.iter().collect();
-                addresses.sort_by_key(IpAddr::is_ipv6);
-                Ok(addresses)
-            }
-            Err(error) if error.is_no_records_found() => Err(Unresolved::NoAddress(name.to_owned())),
-            Err(error) => Err(Unresolved::NoAnswer(name.to_owned(), error.to_string())),
+        // A URL's host is ASCII; with what is no name by the letter, as an underscore, some are found all the same.
+        let parsed =
+            Name::from_ascii(name).map_err(|error| Unresolved(format!("{name:?} is no name: {error}")))?;
+        let of_hosts = self.in_hosts(&parsed);
+        if !of_hosts.is_empty() {
+            return Ok(of_hosts);
         }
+        let mut refusal = String::new();
+        for server in &self.servers {
+            match tokio::time::timeout(SERVER_TIMEOUT, server.lookup_ip(parsed.clone())).await {
+                Ok(Ok(found)) => return Ok(found.iter().collect()),
+                Ok(Err(error)) if error.is_no_records_found() => {
+                    return Err(Unresolved(format!("{name} has no address")));
+                }
+                Ok(Err(error)) => refusal = error.to_string(),
+                Err(_) => refusal = "the name server does not answer".to_owned(),
+            }
+        }
+        Err(Unresolved(format!("{name} cannot be resolved: {refusal}")))
+    }
+
+    fn in_hosts(&self, name: &Name) -> Vec<IpAddr> {
+        let of_type = |kind| self.hosts.lookup_static_host(&Query::query(name.clone(), kind));
+        let found = [RecordType::A, RecordType::AAAA].into_iter().filter_map(of_type);
+        let addresses = |lookup: hickory_resolver::lookup::Lookup| {
+            lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect::<Vec<_>>()
+        };
+        found.flat_map(addresses).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-    use std::time::{Duration, Instant};
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Instant;
 
-    use hickory_resolver::config::{ConnectionConfig, ResolverOpts};
+    use hickory_resolver::config::ConnectionConfig;
     use hickory_resolver::proto::op::{Message, ResponseCode};
-    use hickory_resolver::proto::rr::{RData, Record, RecordType};
+    use hickory_resolver::proto::rr::{RData, Record};
     use tokio::net::UdpSocket;
 
     use super::*;
     use crate::service::raise_open_files;
 
-    const WELL: &str = "well.example";
-    const ADDRESSES: [IpAddr; 2] =
-        [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
+    const ADDRESSES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
-    /// A name server that knows one name, keeps silent about those that begin with `silent`, and says of others that
-    /// they do not exist.
-    async fn name_server() -> SocketAddr {
+    /// What a name server says of the names that it knows nothing of.
+    #[derive(Clone, Copy)]
+    enum Others {
+        DoNotExist,
+        AreNotAskedHere,
+        GetNoAnswer,
+    }
+
+    /// A name server that knows the names that begin with `well`, and keeps silent about those that begin with `silent`;
+    /// and how often it was asked.
+    async fn name_server(others: Others) -> (NameServerConfig, Arc<AtomicUsize>) {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
+        let address: SocketAddr = socket.local_addr().unwrap();
+        let asked = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&asked);
         tokio::spawn(async move {
             let mut question = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut question).await {
+                counted.fetch_add(1, Ordering::SeqCst);
                 let mut answer = Message::from_vec(&question[..length]).unwrap().into_response();
                 let asked = answer.queries[0].clone();
                 let name = asked.name().to_ascii();
-                if name.starts_with("silent") {
-                    continue;
-                }
-                if name.trim_end_matches('.') != WELL {
-                    answer.metadata.response_code = ResponseCode::NXDomain;
-                }
-                let address = match asked.query_type() {
-                    RecordType::A => RData::from(ADDRESSES[0]),
-                    _ => RData::from(ADDRESSES[1]),
-                };
-                if answer.metadata.response_code == ResponseCode::NoError {
-                    answer.add_answer(Record::from_rdata(asked.name().clone(), 60, address));
+                match others {
+                    _ if name.starts_with("silent") => continue,
+                    _ if name.starts_with("well") => {
+                        let of_type = ADDRESSES[usize::from(asked.query_type() == RecordType::AAAA)];
+                        answer.add_answer(Record::from_rdata(asked.name().clone(), 60, RData::from(of_type)));
+                    }
+                    Others::DoNotExist => answer.metadata.response_code = ResponseCode::NXDomain,
+                    Others::AreNotAskedHere => answer.metadata.response_code = ResponseCode::Refused,
+                    Others::GetNoAnswer => continue,
                 }
                 socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
             }
         });
-        address
+        let mut connection = ConnectionConfig::udp();
+        connection.port = address.port();
+        (NameServerConfig::new(address.ip(), true, vec![connection]), asked)
     }
 
-    async fn names() -> Names {
-        let asked = name_server().await;
-        let mut connection = ConnectionConfig::udp();
-        connection.port = asked.port();
-        let server = NameServerConfig::new(asked.ip(), true, vec![connection]);
-        let config = ResolverConfig::from_name_servers(vec![server]);
-        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        let mut options = ResolverOpts::default();
-        options.timeout = Duration::from_secs(30);
-        Names::built(builder.with_options(options)).unwrap()
+    fn names(servers: Vec<NameServerConfig>) -> Names {
+        let mut hosts = Hosts::default();
+        hosts.read_hosts_conf(&b"127.0.0.9 well.of-the-file\n"[..]).unwrap();
+        let config = ResolverConfig::from_name_servers(servers);
+        Names::asking(&config, &ResolverOpts::default(), hosts).unwrap()
     }
 
     #[tokio::test]
-    async fn thousands_of_names_whose_servers_are_silent_keep_no_other_waiting() {
+    async fn hundreds_of_names_whose_servers_are_silent_keep_no_other_waiting() {
         raise_open_files();
-        let names = names().await;
-        let silent: Vec<_> = (0..2_000)
+        let (server, asked) = name_server(Others::DoNotExist).await;
+        let names = names(vec![server]);
+        let silent: Vec<_> = (0..600)
             .map(|number| {
                 let names = names.clone();
                 tokio::spawn(async move { names.addresses(&format!("silent-{number}.example")).await })
             })
             .collect();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let asked = Instant::now();
-        assert_eq!(names.addresses(WELL).await.unwrap(), ADDRESSES);
-        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
-        assert!(silent.iter().all(|silent| !silent.is_finished()), "the others wait still");
+        while asked.load(Ordering::SeqCst) < 600 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(names.addresses("well.example").await.unwrap(), ADDRESSES);
+        assert!(silent.iter().any(|silent| !silent.is_finished()), "others wait meanwhile");
+        for silent in silent {
+            let error = silent.await.unwrap().unwrap_err().to_string();
+            assert!(error.contains("cannot be resolved"), "{error}");
+        }
     }
 
     #[tokio::test]
-    async fn who_asks_for_a_name_that_leads_nowhere_is_told_so() {
-        let names = names().await;
-        let error = names.addresses("nobody.example").await.unwrap_err();
-        assert_eq!(error.to_string(), "nobody.example has no address");
+    async fn a_server_that_refuses_or_is_silent_leaves_it_to_the_next_and_one_that_knows_does_not() {
+        for first in [Others::AreNotAskedHere, Others::GetNoAnswer] {
+            let (first, _) = name_server(first).await;
+            let (second, asked) = name_server(Others::DoNotExist).await;
+            let names = names(vec![first, second]);
+            assert_eq!(names.addresses("well.example").await.unwrap(), ADDRESSES);
+            assert_eq!(asked.load(Ordering::SeqCst), 0, "the first knows it");
+            let begun = Instant::now();
+            let error = names.addresses("nobody.example").await.unwrap_err();
+            assert_eq!(error.to_string(), "nobody.example has no address", "so says the second");
+            assert!(begun.elapsed() < LONGEST, "{:?}", begun.elapsed());
+        }
     }
 
     #[tokio::test]
-    async fn this_machine_is_known_by_its_files() {
-        let names = Names::of_this_machine().unwrap();
-        assert!(names.addresses("localhost").await.unwrap().contains(&Ipv4Addr::LOCALHOST.into()));
+    async fn nothing_is_remembered_and_hosts_are_not_asked_for() {
+        let (server, asked) = name_server(Others::DoNotExist).await;
+        let names = names(vec![server]);
+        for times in 1..=2 {
+            assert_eq!(names.addresses("well_a.example").await.unwrap(), ADDRESSES, "with an underscore");
+            assert_eq!(asked.load(Ordering::SeqCst), 2 * times, "both kinds of addresses");
+        }
+        assert_eq!(names.addresses("WELL.of-the-file").await.unwrap(), [Ipv4Addr::new(127, 0, 0, 9)]);
+        assert_eq!(asked.load(Ordering::SeqCst), 4);
+        let error = names.addresses("a b").await.unwrap_err();
+        assert!(error.to_string().contains("is no name"), "{error}");
+    }
+
+    #[test]
+    fn a_file_without_a_server_means_this_machine_and_one_that_cannot_be_used_is_named() {
+        let names = Names::configured("search corp.example\n", Hosts::default()).unwrap();
+        assert_eq!(names.servers.len(), 1);
+        let five = (1..=5).map(|host| format!("nameserver 127.0.0.{host}\n")).collect::<String>();
+        assert_eq!(Names::configured(&five, Hosts::default()).unwrap().servers.len(), MAX_SERVERS);
+        let error = Names::configured("nameserver 127.0.0.1\nsearch a..b\n", Hosts::default()).unwrap_err();
+        assert!(error.to_string().starts_with("/etc/resolv.conf cannot be used"), "{error}");
     }
 }

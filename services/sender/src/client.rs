@@ -13,14 +13,16 @@ use bytes::{Bytes, BytesMut};
 use cuewire::delivery::{Answer, Failure, Outcome};
 use cuewire::formats;
 use cuewire::guard::{FORBIDDEN, Guard};
-use cuewire::names::Names;
+use cuewire::names::{self, Names};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Client, Response, redirect};
 
 use crate::targets::Target;
 
+/// The resolution of its name included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const _: () = assert!(names::LONGEST.as_millis() < CONNECT_TIMEOUT.as_millis());
 /// Of an answer's body no more is kept, and no more is read.
 const MAX_BODY_BYTES: usize = 16 * 1024;
 /// Of an answer's headers no more are kept.

@@ -5,7 +5,7 @@
 //! message is acknowledged; so after a crash the next sender finds what was done, and goes on from there.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cuewire::amqp::Publisher;
@@ -15,6 +15,7 @@ use cuewire::db::attempts::RecordedAttempt;
 use cuewire::delivery::{Attempt, Reason, State};
 use cuewire::message::{DeadMessage, DeliveryMessage};
 use cuewire::shutdown::Shutdown;
+use cuewire::webhook::Webhook;
 use time::OffsetDateTime;
 use tracing::Instrument;
 
@@ -22,11 +23,14 @@ use crate::attempt_log::{AttemptLog, Recorded};
 use crate::batch::Ended;
 use crate::breaker::{Probe, Sent, ending, until_probe};
 use crate::client::Receivers;
-use crate::gate::{Admission, Asking, Cause, Gate, Permit};
+use crate::gate::{Admission, Asking, Cause, Gate, Permit, Prefetched};
 use crate::metrics::Metrics;
 use crate::parkings::Parkings;
 use crate::targets::{Target, Targets};
 use crate::waiting::Early;
+
+/// What is to be sent within this time keeps it, whatever changes.
+const SOON: Duration = Duration::from_secs(10);
 
 /// What delivering needs.
 #[derive(Debug)]
@@ -67,9 +71,9 @@ enum Step {
 struct Away {
     wait: Duration,
     cause: Cause,
-    /// Its rate limit has given it a place, or let it through: it does not stand behind all who wait for the limit
+    /// The rate limit that has given it a place, or let it through: it does not stand behind all who wait for that limit
     /// again.
-    has_place: bool,
+    place_by: Option<u32>,
 }
 
 /// Permission to send.
@@ -104,8 +108,8 @@ pub(crate) struct Origin {
     pub(crate) redelivered: bool,
     /// Which of the consumer's sources.
     pub(crate) source: usize,
-    /// How many came by the message.
-    pub(crate) together: usize,
+    /// From the first of its deliveries that comes to the gate on.
+    pub(crate) prefetched: OnceLock<Prefetched>,
     pub(crate) settlement: Settlement,
 }
 
@@ -145,6 +149,7 @@ impl Sender {
     async fn work(&self, delivery: DeliveryMessage, origin: &Origin) -> Result<Step, Abandoned> {
         if let Some(at) = delivery.not_before
             && let Early::Until(at) = self.hold(at, origin).await?
+            && !self.waits_for_nothing(&delivery, at, origin).await?
         {
             return Ok(Step::Wait(Box::new(delivery), at, "early"));
         }
@@ -166,7 +171,7 @@ impl Sender {
         }
         let pass = match self.until_told(origin, self.pass_gate(&delivery, &target, origin)).await? {
             Ok(pass) => pass,
-            Err(away) => return Ok(self.stay_away(delivery, away)),
+            Err(away) => return Ok(self.stay_away(delivery, &target, away)),
         };
         let attempt = match self.attempt(&delivery, &target).await {
             Ok(attempt) => attempt,
@@ -176,6 +181,28 @@ impl Sender {
         // Pinned here: moved into what waits for it, it would have room twice in every delivery that waits.
         let conclude = pin!(self.conclude(delivery, &target, attempt, sent));
         self.shutdown.finish(conclude).await.ok_or(Abandoned)?
+    }
+
+    /// Whether a change of its webhook has ended what the delivery was put off for long before its time: the breaker was
+    /// closed by it, or the rate limit is higher or gone, or the webhook itself. It is asked of each that comes by on its
+    /// way through the delayed queues. When a probe has closed the breaker they keep their places: so many at once would
+    /// be a wave.
+    async fn waits_for_nothing(
+        &self,
+        delivery: &DeliveryMessage,
+        at: OffsetDateTime,
+        origin: &Origin,
+    ) -> Result<bool, Abandoned> {
+        let was_put_off = delivery.behind_breaker_of.is_some() || delivery.place_by.is_some();
+        if !was_put_off || at - OffsetDateTime::now_utc() < SOON {
+            return Ok(false);
+        }
+        let Ok(target) = self.until_told(origin, self.find_target(delivery)).await?? else { return Ok(true) };
+        let webhook = &target.webhook;
+        Ok(match delivery.behind_breaker_of {
+            Some(changed) => webhook.breaker.is_none() && webhook.updated_at > changed,
+            None => !has_place(delivery, webhook),
+        })
     }
 
     /// Permission to send now. A test call, for which somebody waits, needs none.
@@ -193,35 +220,36 @@ impl Sender {
             webhook: webhook.id,
             organization: webhook.organization,
             source: origin.source,
-            together: origin.together,
             slots: webhook.max_in_flight,
             rate_limit: webhook.rate_limit(),
-            has_place: delivery.has_place,
+            has_place: has_place(delivery, webhook),
         };
+        origin.prefetched.get_or_init(|| self.gate.prefetched(asking.organization, asking.source));
         if let Some(wait) = webhook.breaker.as_ref().and_then(until_probe) {
             let wait = self.gate.take_place_behind_probe(&asking, wait);
-            return Err(Away { wait, cause: Cause::Open, has_place: delivery.has_place });
+            return Err(Away { wait, cause: Cause::Open, place_by: delivery.place_by });
         }
-        let has_place = asking.rate_limit.is_some();
+        let place_by = asking.rate_limit;
         let permit = match self.gate.admit(asking).await {
             Admission::Go(permit) => permit,
-            Admission::Park(wait, cause) => return Err(Away { wait, cause, has_place }),
+            Admission::Park(wait, cause) => return Err(Away { wait, cause, place_by }),
         };
         match &webhook.breaker {
             None => Ok(Pass::Permitted(permit)),
             Some(breaker) => match Box::pin(self.claim_probe(target, breaker)).await {
                 Ok(probe) => Ok(Pass::AsProbe(permit, probe)),
-                Err(wait) => Err(Away { wait, cause: Cause::Open, has_place }),
+                Err(wait) => Err(Away { wait, cause: Cause::Open, place_by }),
             },
         }
     }
 
     /// The delivery comes back later, without having been attempted.
-    fn stay_away(&self, delivery: DeliveryMessage, away: Away) -> Step {
-        let Away { wait, cause, has_place } = away;
+    fn stay_away(&self, delivery: DeliveryMessage, target: &Target, away: Away) -> Step {
+        let Away { wait, cause, place_by } = away;
         self.parkings.note(delivery.webhook, cause);
         let at = OffsetDateTime::now_utc() + wait;
-        let delivery = if has_place { delivery.at_its_place(at) } else { delivery.parked(at) };
+        let behind_breaker_of = (cause == Cause::Open).then_some(target.webhook.updated_at);
+        let delivery = DeliveryMessage { place_by, behind_breaker_of, ..delivery.parked(at) };
         Step::Wait(Box::new(delivery), at, cause.as_str())
     }
 
@@ -354,6 +382,12 @@ pub(crate) async fn unless_lost(
         () = settlement.lost() => Err(Abandoned),
         () = publish => Ok(()),
     }
+}
+
+/// Whether a delivery has a place that its webhook's rate limit has given it; one by a limit that was lower is none.
+fn has_place(delivery: &DeliveryMessage, webhook: &Webhook) -> bool {
+    let (given, limit) = (delivery.place_by, webhook.rate_limit());
+    given.zip(limit).is_some_and(|(given, limit)| limit <= given)
 }
 
 /// Why a delivery is not even tried; a test call always is.

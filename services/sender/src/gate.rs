@@ -34,9 +34,9 @@ use self::limit::Turn;
 use self::line::Line;
 use self::pace::NEAREST_PLACE;
 pub use self::room::Kept;
-use self::room::{MESSAGE, Places, Room, Share, Speed};
+use self::room::{Places, Room, Share, Speed};
 pub use self::streak::Ending;
-pub use self::taken::{Held, Permit};
+pub use self::taken::{Held, Permit, Prefetched};
 use self::taken::{Place, Queued};
 use crate::metrics::Metrics;
 
@@ -56,10 +56,6 @@ pub struct Asking {
     pub organization: OrganizationId,
     /// The source it came from.
     pub source: usize,
-    /// How many deliveries came by its message, this one among them: at most [`Deliveries::MOST`].
-    ///
-    /// [`Deliveries::MOST`]: cuewire::message::Deliveries::MOST
-    pub together: usize,
     /// The webhook's slots for requests in flight.
     pub slots: u32,
     /// Attempts a second to the webhook, by all senders.
@@ -199,18 +195,27 @@ impl Lines {
             self.sweep(now);
         }
         let lane = self.rooms.get(asking.source).map(Room::lane)?;
-        let Asking { webhook, organization, source, together, .. } = *asking;
-        let place = Place { webhook, organization, source, lane, of_message: MESSAGE / together.max(1) };
+        let Asking { webhook, organization, source, .. } = *asking;
+        let place = Place { webhook, organization, source, lane };
         let Parts { line, share, .. } = self.at(place);
         (line.used, share.used) = (now, now);
         line.slots = asking.slots as usize;
         Some(place)
     }
 
+    /// The counts of an organization's messages and of all in a source's queue, if that is known.
+    fn messages(&mut self, organization: OrganizationId, source: usize) -> Option<[&mut usize; 2]> {
+        let room = self.rooms.get_mut(source)?;
+        let new = || Share::new(Instant::now());
+        let share = self.shares.entry((organization, source)).or_insert_with(new);
+        Some([&mut share.messages, &mut room.messages])
+    }
+
     fn sweep(&mut self, now: Instant) {
         let is_recent = |used: Instant| now.duration_since(used) < FORGET_AFTER;
         self.by_webhook.retain(|_, line| !line.is_idle() || is_recent(line.used));
-        self.shares.retain(|_, share| share.places.taken() > 0 || is_recent(share.used));
+        self.shares
+            .retain(|_, share| share.messages > 0 || share.places.taken() > 0 || is_recent(share.used));
         self.sweep_at = SWEEP_FROM.max(2 * (self.by_webhook.len() + self.shares.len()));
     }
 }
@@ -248,6 +253,15 @@ impl Gate {
     /// So many senders take deliveries, this one among them: each keeps to its part of a rate limit.
     pub fn share_limits_among(&self, senders: u32) {
         self.senders.store(senders.max(1), Ordering::Relaxed);
+    }
+
+    /// Counts a message of an organization's deliveries, whose first one is about to ask, until it is settled: however
+    /// many they are, they take up one of the queue's prefetch.
+    pub fn prefetched(self: &Arc<Self>, organization: OrganizationId, source: usize) -> Prefetched {
+        for messages in self.lines().messages(organization, source).into_iter().flatten() {
+            *messages += 1;
+        }
+        Prefetched { gate: Arc::clone(self), organization, source }
     }
 
     /// Asks to send a delivery. Waits while its turn is near.
@@ -308,11 +322,11 @@ impl Gate {
             }
         }
         let stay = parts.line.stay(place.lane, now_s);
-        let crowd = parts.room.crowded_by(parts.line.of(place.lane), parts.share.places, stay);
+        let crowd = parts.room.crowded_by(parts.line.of(place.lane), parts.share.messages, stay);
         if let Some(crowd) = crowd {
             return Err(parts.take_place(refusal.unwrap_or(crowd), now, now_s));
         }
-        parts.places(place.lane).into_iter().for_each(|places| places.come(place.of_message));
+        parts.places(place.lane).into_iter().for_each(Places::come);
         self.metrics.waiting.inc();
         Ok(Queued { gate: Arc::clone(self), place, behind, is_waiting: true })
     }

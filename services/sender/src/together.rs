@@ -7,7 +7,7 @@
 //! then looked up on record.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cuewire::amqp::Message;
 use cuewire::message::{Deliveries, DeliveryMessage};
@@ -21,9 +21,8 @@ impl Sender {
     pub async fn deliver_all(self: Arc<Self>, message: Message<Deliveries>) {
         let (redelivered, source) = (message.redelivered, message.source);
         let (deliveries, settlement) = message.into_parts();
-        let deliveries = deliveries.into_vec();
-        let origin = Origin { redelivered, source, together: deliveries.len(), settlement };
-        if self.end_all(deliveries, &origin).await.is_ok() {
+        let origin = Origin { redelivered, source, prefetched: OnceLock::new(), settlement };
+        if self.end_all(deliveries.into_vec(), &origin).await.is_ok() {
             origin.settlement.ack();
         }
     }

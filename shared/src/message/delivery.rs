@@ -23,7 +23,8 @@ const NUMBER: &str = "cuewire-attempt";
 const DUE: &str = "cuewire-due";
 const DEADLINE_AT: &str = "cuewire-deadline";
 const NOT_BEFORE: &str = "cuewire-not-before";
-const HAS_PLACE: &str = "cuewire-has-place";
+const PLACE_BY: &str = "cuewire-place-by";
+const BEHIND_BREAKER_OF: &str = "cuewire-behind-breaker-of";
 const MAY_BE_ON_RECORD: &str = "cuewire-may-be-on-record";
 
 /// A delivery to be attempted.
@@ -46,8 +47,10 @@ pub struct DeliveryMessage {
     pub deadline: OffsetDateTime,
     /// Not to be sent before this time.
     pub not_before: Option<OffsetDateTime>,
-    /// Whether its webhook's rate limit has given it a place, or let it through, before.
-    pub has_place: bool,
+    /// The rate limit of its webhook, so many a second, that has given it a place, or let it through, before.
+    pub place_by: Option<u32>,
+    /// When the webhook was changed last, behind whose open breaker it waits.
+    pub behind_breaker_of: Option<OffsetDateTime>,
     /// Whether this attempt may be on record, made by somebody who takes no step after it: the broker has delivered it
     /// before, or a sender has left it when it stopped.
     pub may_be_on_record: bool,
@@ -91,7 +94,8 @@ impl DeliveryMessage {
             due: now,
             deadline: now + DEADLINE,
             not_before: None,
-            has_place: false,
+            place_by: None,
+            behind_breaker_of: None,
             may_be_on_record: false,
             category: new.category.to_owned(),
             lane,
@@ -129,17 +133,8 @@ impl DeliveryMessage {
 
     /// The same attempt, not before `at`.
     #[must_use]
-    pub fn parked(mut self, at: OffsetDateTime) -> Self {
-        self.not_before = Some(at);
-        self.has_place = false;
-        self.lane = Lane::Due;
-        self
-    }
-
-    /// The same attempt, not before `at`, and before those that its webhook's rate limit has given no place yet.
-    #[must_use]
-    pub fn at_its_place(self, at: OffsetDateTime) -> Self {
-        Self { has_place: true, ..self.parked(at) }
+    pub fn parked(self, at: OffsetDateTime) -> Self {
+        Self { not_before: Some(at), place_by: None, behind_breaker_of: None, lane: Lane::Due, ..self }
     }
 
     /// The message for its lane.
@@ -167,8 +162,9 @@ impl DeliveryMessage {
         if let Some(at) = self.not_before {
             headers = headers.time(NOT_BEFORE, at);
         }
-        if self.has_place {
-            headers = headers.text(HAS_PLACE, "true");
+        headers = headers.optional(PLACE_BY, self.place_by);
+        if let Some(changed) = self.behind_breaker_of {
+            headers = headers.time(BEHIND_BREAKER_OF, changed);
         }
         if self.may_be_on_record {
             headers = headers.text(MAY_BE_ON_RECORD, "true");
@@ -220,7 +216,8 @@ impl DeliveryMessage {
             due: headers.time(DUE)?,
             deadline: headers.time(DEADLINE_AT)?,
             not_before: headers.optional_time(NOT_BEFORE)?,
-            has_place: headers.optional_text(HAS_PLACE)? == Some("true"),
+            place_by: headers.optional_parsed(PLACE_BY)?,
+            behind_breaker_of: headers.optional_time(BEHIND_BREAKER_OF)?,
             may_be_on_record: headers.optional_text(MAY_BE_ON_RECORD)? == Some("true"),
             category: first_word(&received.routing_key).to_owned(),
             lane: lane_of(&received.routing_key).ok_or("the routing key names no lane")?,

@@ -39,7 +39,8 @@ fn the_short_form_of_what_the_path_carries_misses_nothing() {
 #[test]
 fn the_short_form_of_what_others_notice_misses_nothing() {
     RunDir::run(async |run_dir| {
-        let rows = ["never answers", "of their own"];
+        let rows =
+            ["never answers", "of their own", "of that beside 15 healthy ones", "the router's batches"];
         measured(run_dir, &["silent", "neighbours"], &rows).await;
     });
 }
@@ -55,7 +56,12 @@ fn the_short_form_of_limits_and_what_waits_misses_nothing() {
 #[test]
 fn the_short_form_of_how_cost_grows_misses_nothing_and_is_drawn() {
     RunDir::run(async |run_dir| {
-        let rows = ["= 100: the broker", "one event with its deliveries, p99", "of a router"];
+        let rows = [
+            "= 100: the broker",
+            "blocks read by the database",
+            "one event with its deliveries, p99",
+            "of a router",
+        ];
         let plots = measured(run_dir, &["growth", "reads", "memory"], &rows).await;
         for plot in ["by webhooks registered", "by events in the log", "by deliveries waiting"] {
             let of_it = plots.iter().filter(|svg| svg.contains(plot) && svg.contains("<circle"));

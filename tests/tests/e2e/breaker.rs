@@ -169,7 +169,7 @@ fn each_probe_that_fails_moves_the_next_one_further_away() {
 }
 
 #[test]
-fn another_url_closes_a_webhooks_breaker_at_once() {
+fn another_url_closes_a_webhooks_breaker_at_once_and_what_waits_behind_it_comes_before_its_time() {
     test(async |system| {
         let receiver = Receiver::answering([Answer::break_off()]).await;
         let organization = system.organization().await;
@@ -183,6 +183,12 @@ fn another_url_closes_a_webhooks_breaker_at_once() {
         })
         .await;
 
+        let later = "UPDATE webhook_health SET next_probe_at = now() + interval '110 s' WHERE webhook_id = $1::text::uuid";
+        assert_eq!(system.database().await.execute(later, &[&webhook.id]).await.unwrap(), 1);
+        until("the sender has heard of it and forgotten what it knew", async || {
+            (system.sum(Service::Sender, "cuewire_sender_webhooks").await == 0.0).then_some(())
+        })
+        .await;
         let parked = organization.event("feeds.started");
         system.amqp().await.publish(&parked).await;
         until("it is parked", async || {
@@ -198,7 +204,7 @@ fn another_url_closes_a_webhooks_breaker_at_once() {
         let event = organization.event("feeds.started");
         system.amqp().await.publish(&event).await;
         assert_eq!(healthy.wait_for(1).await[0].event_id(), id(&event));
-        // Behind the probe that was due after 30 s.
+        // After its first 30 s in a delayed queue, and not behind the probe.
         let requests = healthy.wait_within(UNTIL_ALL_ARE_THERE, 2).await;
         assert_eq!(requests[1].event_id(), id(&parked));
     });

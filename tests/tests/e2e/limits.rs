@@ -31,7 +31,7 @@ fn a_rate_limit_is_kept_and_used_by_two_senders_and_nothing_is_lost() {
                 let told = system.metric(Service::Sender, "cuewire_sender_webhooks_put_off", &cause).await?;
                 (told == expected).then_some(())
             })
-            .await
+            .await;
         };
         system.amqp().await.publish_all(&events).await;
         limited_webhooks(1.0).await;
@@ -54,6 +54,34 @@ fn a_rate_limit_is_kept_and_used_by_two_senders_and_nothing_is_lost() {
         .await;
         system.stop_all().await;
         assert_eq!(receiver.count(), 200);
+    });
+}
+
+#[test]
+fn what_waits_for_a_limit_that_is_raised_or_removed_comes_before_its_place() {
+    test(async |system| {
+        let organization = system.organization().await;
+        let (raised, removed) = (Receiver::healthy().await, Receiver::healthy().await);
+        let limited = async |receiver: &Receiver| {
+            organization.webhook(receiver.url("/")).with("rate_limit_per_second", 1).create().await
+        };
+        let webhooks = [limited(&raised).await, limited(&removed).await];
+        organization.in_effect().await;
+        let events: Vec<Value> = (0..100).map(|_| organization.event("feeds.started")).collect();
+        system.amqp().await.publish_all(&events).await;
+        until("most of both are parked", async || {
+            let cause = [("cause", "limited")];
+            let parked = system.metric(Service::Sender, "cuewire_sender_parked_total", &cause).await;
+            parked.filter(|parked| *parked > 180.0)
+        })
+        .await;
+        for (webhook, limit) in webhooks.iter().zip([json!(1_000), Value::Null]) {
+            organization.change(webhook, &json!({ "rate_limit_per_second": limit })).await;
+        }
+        // At 1 a second the last would come after 100 s.
+        for receiver in [raised, removed] {
+            receiver.wait_within(Duration::from_secs(60), 100).await;
+        }
     });
 }
 

@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_high_limit_is_used_though_few_have_room_to_wait() {
-        for room in [4, 56] {
+        for room in [4, 32] {
             let arrivals: Vec<u64> = (0..20_000).map(|n| n * 10 / 3).collect();
             let (sent, _) = send_with_room(room, &arrivals, 5, |wait| wait * 7_919 % 500);
             assert_within(&sent, 5);

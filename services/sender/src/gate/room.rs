@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cuewire::amqp::topology::Lane;
-use cuewire::message::Deliveries;
 use tokio::sync::Notify;
 
 use super::Refusal;
@@ -15,11 +14,6 @@ const SHARE_OF_FREE: usize = 3;
 /// The same, for a request that is expected to end in a moment: what hangs has not taken the last of its share.
 const SHARE_OF_FREE_FOR_A_MOMENT: usize = 7;
 
-/// The room that a message takes up. What the deliveries that came by one message take of it are equal parts, without a
-/// remainder: it is divisible by each number that they can be.
-pub(super) const MESSAGE: usize = 720_720;
-const _: () = assert!(Deliveries::MOST == 16, "720,720 is the least common multiple of 1 to 16");
-
 /// What takes up room, of a webhook, of an organization, or of all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Places {
@@ -27,15 +21,12 @@ pub(super) struct Places {
     pub(super) waiting: usize,
     /// In flight.
     pub(super) in_flight: usize,
-    /// The messages that they came by, in parts of [`MESSAGE`].
-    pub(super) messages: usize,
 }
 
 impl Places {
-    /// One more waits, which takes up so much of its message.
-    pub(super) fn come(&mut self, of_message: usize) {
+    /// One more waits.
+    pub(super) fn come(&mut self) {
         self.waiting += 1;
-        self.messages += of_message;
     }
 
     /// One that waited is in flight.
@@ -45,15 +36,13 @@ impl Places {
     }
 
     /// One that waited has left without having been in flight.
-    pub(super) fn give_up(&mut self, of_message: usize) {
+    pub(super) fn give_up(&mut self) {
         self.waiting -= 1;
-        self.messages -= of_message;
     }
 
     /// One has ended.
-    pub(super) fn end(&mut self, of_message: usize) {
+    pub(super) fn end(&mut self) {
         self.in_flight -= 1;
-        self.messages -= of_message;
     }
 
     pub(super) fn taken(self) -> usize {
@@ -91,6 +80,8 @@ pub enum Kept {
 /// What one organization has of a room.
 #[derive(Debug)]
 pub(super) struct Share {
+    /// Of the queue's prefetch.
+    pub(super) messages: usize,
     pub(super) places: Places,
     pub(super) pace: Pace,
     /// Tells one of those that wait for room that it may look again.
@@ -100,7 +91,13 @@ pub(super) struct Share {
 
 impl Share {
     pub(super) fn new(now: Instant) -> Self {
-        Self { places: Places::default(), pace: Pace::new(now), freed: Arc::default(), used: now }
+        Self {
+            messages: 0,
+            places: Places::default(),
+            pace: Pace::new(now),
+            freed: Arc::default(),
+            used: now,
+        }
     }
 
     /// The mean time between two of its requests that end.
@@ -115,6 +112,8 @@ pub(super) struct Room {
     lane: Lane,
     /// The queue's prefetch.
     size: usize,
+    /// Of it, those whose deliveries have come to the gate, until they are settled.
+    pub(super) messages: usize,
     pub(super) places: Places,
     /// Of those in flight, the requests of webhooks that are known to be slow.
     pub(super) slow: usize,
@@ -124,7 +123,7 @@ pub(super) struct Room {
 impl Room {
     /// The room in a queue of this lane, none so far.
     pub(super) fn new(lane: Lane) -> Self {
-        Self { lane, size: 0, places: Places::default(), slow: 0, held: 0 }
+        Self { lane, size: 0, messages: 0, places: Places::default(), slow: 0, held: 0 }
     }
 
     /// The queue's prefetch may change with the number of queues.
@@ -137,11 +136,11 @@ impl Room {
     }
 
     /// Whose deliveries are too many for one more to wait, of a webhook that takes up `mine`, of an organization that
-    /// takes up `ours`; none: it may wait. Who has the queue for itself may take all of it. A webhook beside others may
+    /// has `ours` of the messages, its own with them; none: it may wait. Who has the queue for itself may take all of it. A webhook beside others may
     /// have half of it: or of all deliveries that are here, which are more where one message holds several. An
     /// organization beside others may have half of the messages; what stays for a moment may be there as long as its
     /// organization has less than seven eighths.
-    pub(super) fn crowded_by(&self, mine: Places, ours: Places, stay: Stay) -> Option<Refusal> {
+    pub(super) fn crowded_by(&self, mine: Places, ours: usize, stay: Stay) -> Option<Refusal> {
         let most_of_mine = self.size.max(self.places.taken()).div_ceil(2);
         let most_of_ours = match stay {
             Stay::ForAMoment => self.size * 7 / 8,
@@ -149,7 +148,7 @@ impl Room {
         };
         if self.places != mine && mine.taken() >= most_of_mine {
             Some(Refusal::Webhook)
-        } else if self.places != ours && ours.messages >= most_of_ours * MESSAGE {
+        } else if self.messages != ours && ours > most_of_ours {
             Some(Refusal::Organization)
         } else {
             None
@@ -186,12 +185,12 @@ impl Room {
         })
     }
 
-    /// Whether one more may be held until it is due: at most half of the room for what could as well wait
-    /// in the shortest delayed queue, and never the last eighth.
+    /// Whether one more may be held until it is due: at most half of the room, so that the other half is for requests; and
+    /// a quarter for what could as well wait in the shortest delayed queue.
     pub(super) fn may_hold(&self, kept: Kept) -> bool {
         let most = match kept {
-            Kept::LongEnoughToPark => self.size / 2,
-            Kept::Briefly => self.size * 7 / 8,
+            Kept::LongEnoughToPark => self.size / 4,
+            Kept::Briefly => self.size / 2,
         };
         self.held < most
     }
@@ -282,53 +281,45 @@ mod tests {
     #[test]
     fn a_webhook_may_have_all_places_while_it_is_alone_and_half_of_them_beside_others() {
         let mut room = room(Lane::Fresh, 64);
-        let places =
-            |waiting, in_flight| Places { waiting, in_flight, messages: (waiting + in_flight) * MESSAGE };
+        let places = |waiting, in_flight| Places { waiting, in_flight };
         let mine = places(60, 3);
-        room.places = mine;
-        assert_eq!(room.crowded_by(mine, mine, Stay::Unknown), None);
+        (room.places, room.messages) = (mine, 64);
+        assert_eq!(room.crowded_by(mine, 64, Stay::Unknown), None);
         room.places = places(60, 4);
-        assert_eq!(room.crowded_by(mine, room.places, Stay::Unknown), Some(Refusal::Webhook));
+        assert_eq!(room.crowded_by(mine, 64, Stay::Unknown), Some(Refusal::Webhook));
         let small = places(0, 1);
         assert_eq!(
-            room.crowded_by(small, room.places, Stay::Unknown),
+            room.crowded_by(small, 64, Stay::Unknown),
             None,
             "another webhook of the same organization"
         );
-        assert_eq!(
-            room.crowded_by(small, mine, Stay::Unknown),
-            Some(Refusal::Organization),
-            "of an organization that has more than half, beside another"
-        );
-        assert_eq!(room.crowded_by(small, small, Stay::Unknown), None);
+        assert_eq!(room.crowded_by(small, 2, Stay::Unknown), None, "of another");
         let half = places(16, 16);
-        assert_eq!(room.crowded_by(half, half, Stay::Unknown), Some(Refusal::Webhook));
+        assert_eq!(room.crowded_by(half, 33, Stay::Unknown), Some(Refusal::Webhook));
     }
 
     #[test]
-    fn what_counts_of_an_organization_are_its_messages_however_many_webhooks_share_them() {
+    fn an_organization_beside_others_may_have_half_of_the_messages_or_seven_eighths_for_a_moment() {
         let mut room = room(Lane::Fresh, 64);
-        // Five in each of the messages that the queue lets in, all but the last; that is another organization's.
-        let messages =
-            |messages| Places { waiting: 5 * messages, in_flight: 0, messages: messages * MESSAGE };
-        room.places = messages(63);
-        room.places.come(MESSAGE);
-        let mine = Places { waiting: 63, in_flight: 0, messages: 63 * MESSAGE / 5 };
+        // Five deliveries in each of the messages that the queue lets in.
+        (room.places, room.messages) = (Places { waiting: 320, in_flight: 0 }, 64);
+        let mine = Places { waiting: 63, in_flight: 0 };
         for (stay, most) in [(Stay::Unknown, 32), (Stay::ForAMoment, 56)] {
-            assert_eq!(room.crowded_by(mine, messages(most - 1), stay), None, "{stay:?}");
-            let crowded = room.crowded_by(mine, messages(most), stay);
-            assert_eq!(crowded, Some(Refusal::Organization), "{stay:?}");
+            assert_eq!(room.crowded_by(mine, most, stay), None, "{stay:?}");
+            assert_eq!(room.crowded_by(mine, most + 1, stay), Some(Refusal::Organization), "{stay:?}");
+            assert_eq!(room.crowded_by(mine, 64, stay), None, "{stay:?}, and there is no other");
         }
     }
 
     #[test]
     fn what_is_held_leaves_room_too() {
         let mut room = room(Lane::Due, 64);
-        room.held = 31;
+        room.held = 15;
         assert!(room.may_hold(Kept::LongEnoughToPark));
-        room.held = 32;
+        room.held = 16;
         assert!(!room.may_hold(Kept::LongEnoughToPark) && room.may_hold(Kept::Briefly));
-        room.held = 56;
+        room.held = 32;
         assert!(!room.may_hold(Kept::Briefly));
+        assert_eq!(hang(&mut room, 1, Speed::Slow), 16, "as many requests as where nothing is held");
     }
 }

@@ -1,4 +1,5 @@
-//! What a delivery takes up, until it is dropped: a place in the line, a slot, room to be held in.
+//! What is taken up until it is dropped: by a delivery a place in the line, a slot, room to be held in; by a message its
+//! part of the prefetch.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,8 +19,6 @@ pub(super) struct Place {
     pub(super) organization: OrganizationId,
     pub(super) source: usize,
     pub(super) lane: Lane,
-    /// What it takes up of its message's room.
-    pub(super) of_message: usize,
 }
 
 /// A delivery that waits for its turn. Dropped, it leaves the line.
@@ -86,8 +85,7 @@ impl Drop for Queued {
         }
         let mut lines = self.gate.lines();
         let mut parts = lines.at(self.place);
-        let Place { lane, of_message, .. } = self.place;
-        parts.places(lane).into_iter().for_each(|places| places.give_up(of_message));
+        parts.places(self.place.lane).into_iter().for_each(Places::give_up);
         // It may have been told of a slot just now; the next one may use it.
         parts.line.freed(self.place.lane).notify_one();
         parts.share.freed.notify_one();
@@ -123,8 +121,7 @@ impl Drop for Permit {
         let (started_s, duration_s) = (self.gate.seconds(self.started), self.started.elapsed().as_secs_f64());
         let mut lines = self.gate.lines();
         let mut parts = lines.at(self.place);
-        let Place { lane, of_message, .. } = self.place;
-        parts.places(lane).into_iter().for_each(|places| places.end(of_message));
+        parts.places(self.place.lane).into_iter().for_each(Places::end);
         parts.room.slow -= usize::from(self.speed == Speed::Slow);
         for pace in [&mut parts.line.pace, &mut parts.share.pace] {
             pace.has_ended(started_s);
@@ -135,6 +132,22 @@ impl Drop for Permit {
         parts.line.tell_of_a_slot();
         parts.share.freed.notify_one();
         self.gate.metrics.in_flight.dec();
+    }
+}
+
+/// A message of a queue's prefetch, until this is dropped.
+#[derive(Debug)]
+pub struct Prefetched {
+    pub(super) gate: Arc<Gate>,
+    pub(super) organization: OrganizationId,
+    pub(super) source: usize,
+}
+
+impl Drop for Prefetched {
+    fn drop(&mut self) {
+        for messages in self.gate.lines().messages(self.organization, self.source).into_iter().flatten() {
+            *messages -= 1;
+        }
     }
 }
 

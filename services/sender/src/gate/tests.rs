@@ -19,7 +19,7 @@ fn gate() -> Arc<Gate> {
 /// A delivery to a webhook of its own organization.
 fn to(webhook: WebhookId, slots: u32, source: usize) -> Asking {
     let organization = OrganizationId(webhook.0);
-    Asking { webhook, organization, source, together: 1, slots, rate_limit: None, has_place: false }
+    Asking { webhook, organization, source, slots, rate_limit: None, has_place: false }
 }
 
 async fn go(gate: &Arc<Gate>, webhook: WebhookId) -> Permit {
@@ -238,11 +238,12 @@ async fn a_burst_of_events_for_sixteen_webhooks_waits_here_beside_another_organi
     for webhook in webhooks {
         teach(&gate, webhook, 0.001);
     }
-    let _another = go(&gate, WebhookId::new()).await;
-    let mut burst = Vec::new();
+    let _another = (gate.prefetched(OrganizationId::new(), FRESH), go(&gate, WebhookId::new()).await);
+    let (mut burst, mut messages) = (Vec::new(), Vec::new());
     for _event in 0..60 {
+        messages.push(gate.prefetched(organization, FRESH));
         for webhook in webhooks {
-            let asking = Asking { organization, together: webhooks.len(), ..to(webhook, 64, FRESH) };
+            let asking = Asking { organization, ..to(webhook, 64, FRESH) };
             let mut admission = Box::pin(gate.admit(asking));
             match (&mut admission).now_or_never() {
                 Some(Admission::Park(wait, cause)) => panic!("parked for {wait:?}: {cause:?}"),
@@ -252,7 +253,9 @@ async fn a_burst_of_events_for_sixteen_webhooks_waits_here_beside_another_organi
         }
     }
     futures_util::future::join_all(burst).await;
-    assert_eq!(gate.lines().rooms[FRESH].places.taken(), 1);
+    assert_eq!((gate.lines().rooms[FRESH].places.taken(), gate.lines().rooms[FRESH].messages), (1, 61));
+    drop(messages);
+    assert_eq!(gate.lines().rooms[FRESH].messages, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -330,9 +333,9 @@ async fn what_counts_is_the_webhooks_own_queue() {
 async fn what_is_held_is_counted_until_it_is_dropped() {
     let gate = gate();
     let held: Vec<_> = std::iter::from_fn(|| gate.hold(DUE, Kept::LongEnoughToPark)).collect();
-    assert_eq!(held.len(), 32);
+    assert_eq!(held.len(), 16);
     let late: Vec<_> = std::iter::from_fn(|| gate.hold(DUE, Kept::Briefly)).collect();
-    assert_eq!(late.len(), 24);
+    assert_eq!(late.len(), 16);
     drop((held, late));
     assert_eq!(gate.lines().rooms[DUE].held, 0);
 }

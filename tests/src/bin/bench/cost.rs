@@ -102,7 +102,7 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// So far; what a connection has done within the last second may not be counted yet.
+    /// So far; what a connection that is idle now has done within the last ten seconds may not be counted yet.
     pub(crate) async fn until_now(stack: &Stack) -> anyhow::Result<Self> {
         let database = stack.database().await?;
         let counted = database

@@ -127,6 +127,10 @@ impl Fair<'_> {
         second.stop();
         receiver.wait(healthy.clone(), published.len(), PATIENCE).await;
         latencies.add(&receiver, healthy, &published)?;
+        if beside == Beside::AnothersHealthy {
+            receiver.wait(others.clone(), published.len(), PATIENCE).await;
+            let _ = receiver.reconcile(others.clone(), published.len()).complete()?;
+        }
         let mut recovered = None;
         if then == Then::TheyGetWell && are_bad {
             receiver.are_well(others.clone(), true);
