@@ -5,7 +5,7 @@
 //! message is acknowledged; so after a crash the next sender finds what was done, and goes on from there.
 
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cuewire::amqp::Publisher;
@@ -15,7 +15,6 @@ use cuewire::db::attempts::RecordedAttempt;
 use cuewire::delivery::{Attempt, Reason, State};
 use cuewire::message::{DeadMessage, DeliveryMessage};
 use cuewire::shutdown::Shutdown;
-use cuewire::webhook::Webhook;
 use time::OffsetDateTime;
 use tracing::Instrument;
 
@@ -23,7 +22,7 @@ use crate::attempt_log::{AttemptLog, Recorded};
 use crate::batch::Ended;
 use crate::breaker::{Probe, Sent, ending, until_probe};
 use crate::client::Receivers;
-use crate::gate::{Admission, Asking, Cause, Gate, Permit, Prefetched};
+use crate::gate::{Admission, Asking, Cause, Gate, Permit, Seat};
 use crate::metrics::Metrics;
 use crate::parkings::Parkings;
 use crate::targets::{Target, Targets};
@@ -31,6 +30,8 @@ use crate::waiting::Early;
 
 /// What is to be sent within this time keeps it, whatever changes.
 const SOON: Duration = Duration::from_secs(10);
+/// So long it is asked for a webhook that a delivery waits for anyway.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(1);
 
 /// What delivering needs.
 #[derive(Debug)]
@@ -108,8 +109,8 @@ pub(crate) struct Origin {
     pub(crate) redelivered: bool,
     /// Which of the consumer's sources.
     pub(crate) source: usize,
-    /// From the first of its deliveries that comes to the gate on.
-    pub(crate) prefetched: OnceLock<Prefetched>,
+    /// What they take up at the gate.
+    pub(crate) seat: Seat,
     pub(crate) settlement: Settlement,
 }
 
@@ -183,10 +184,9 @@ impl Sender {
         self.shutdown.finish(conclude).await.ok_or(Abandoned)?
     }
 
-    /// Whether a change of its webhook has ended what the delivery was put off for long before its time: the breaker was
-    /// closed by it, or the rate limit is higher or gone, or the webhook itself. It is asked of each that comes by on its
-    /// way through the delayed queues. When a probe has closed the breaker they keep their places: so many at once would
-    /// be a wave.
+    /// Whether a change of its webhook has ended what the delivery was put off for long before its time: its breaker is
+    /// closed, or its rate limit is higher or gone. It is asked of each that comes by on its way through the delayed
+    /// queues. Where a probe alone has closed the breaker they keep their places: so many at once would be a wave.
     async fn waits_for_nothing(
         &self,
         delivery: &DeliveryMessage,
@@ -197,12 +197,18 @@ impl Sender {
         if !was_put_off || at - OffsetDateTime::now_utc() < SOON {
             return Ok(false);
         }
-        let Ok(target) = self.until_told(origin, self.find_target(delivery)).await?? else { return Ok(true) };
+        // Without the database it waits on.
+        let look_up = tokio::time::timeout(LOOK_UP_WITHIN, self.targets.get(delivery.webhook));
+        let Ok(Ok(Some(target))) = self.until_told(origin, look_up).await?.unwrap_or(Ok(Ok(None))) else {
+            return Ok(false);
+        };
         let webhook = &target.webhook;
-        Ok(match delivery.behind_breaker_of {
-            Some(changed) => webhook.breaker.is_none() && webhook.updated_at > changed,
-            None => !has_place(delivery, webhook),
-        })
+        let (limit, given) = (webhook.rate_limit(), delivery.place_by);
+        Ok(webhook.enabled
+            && match delivery.behind_breaker_of {
+                Some(changed) => webhook.breaker.is_none() && webhook.updated_at > changed,
+                None => limit.is_none_or(|limit| Some(limit) > given),
+            })
     }
 
     /// Permission to send now. A test call, for which somebody waits, needs none.
@@ -220,11 +226,11 @@ impl Sender {
             webhook: webhook.id,
             organization: webhook.organization,
             source: origin.source,
+            seat: &origin.seat,
             slots: webhook.max_in_flight,
             rate_limit: webhook.rate_limit(),
-            has_place: has_place(delivery, webhook),
+            has_place: delivery.place_by.is_some(),
         };
-        origin.prefetched.get_or_init(|| self.gate.prefetched(asking.organization, asking.source));
         if let Some(wait) = webhook.breaker.as_ref().and_then(until_probe) {
             let wait = self.gate.take_place_behind_probe(&asking, wait);
             return Err(Away { wait, cause: Cause::Open, place_by: delivery.place_by });
@@ -382,12 +388,6 @@ pub(crate) async fn unless_lost(
         () = settlement.lost() => Err(Abandoned),
         () = publish => Ok(()),
     }
-}
-
-/// Whether a delivery has a place that its webhook's rate limit has given it; one by a limit that was lower is none.
-fn has_place(delivery: &DeliveryMessage, webhook: &Webhook) -> bool {
-    let (given, limit) = (delivery.place_by, webhook.rate_limit());
-    given.zip(limit).is_some_and(|(given, limit)| limit <= given)
 }
 
 /// Why a delivery is not even tried; a test call always is.

@@ -36,7 +36,7 @@ use self::pace::NEAREST_PLACE;
 pub use self::room::Kept;
 use self::room::{Places, Room, Share, Speed};
 pub use self::streak::Ending;
-pub use self::taken::{Held, Permit, Prefetched};
+pub use self::taken::{Held, Permit, Seat};
 use self::taken::{Place, Queued};
 use crate::metrics::Metrics;
 
@@ -49,13 +49,15 @@ const SWEEP_FROM: usize = 1_024;
 
 /// A delivery at the gate.
 #[derive(Debug, Clone, Copy)]
-pub struct Asking {
+pub struct Asking<'a> {
     /// Where it goes.
     pub webhook: WebhookId,
     /// Whose it is.
     pub organization: OrganizationId,
     /// The source it came from.
     pub source: usize,
+    /// What it takes up with the others of its message.
+    pub seat: &'a Seat,
     /// The webhook's slots for requests in flight.
     pub slots: u32,
     /// Attempts a second to the webhook, by all senders.
@@ -190,7 +192,7 @@ impl Lines {
     }
 
     /// Where a delivery stands, if its source is known; its parts are as they are configured.
-    fn open(&mut self, asking: &Asking, now: Instant) -> Option<Place> {
+    fn open(&mut self, asking: &Asking<'_>, now: Instant) -> Option<Place> {
         if self.by_webhook.len() + self.shares.len() >= self.sweep_at {
             self.sweep(now);
         }
@@ -201,14 +203,6 @@ impl Lines {
         (line.used, share.used) = (now, now);
         line.slots = asking.slots as usize;
         Some(place)
-    }
-
-    /// The counts of an organization's messages and of all in a source's queue, if that is known.
-    fn messages(&mut self, organization: OrganizationId, source: usize) -> Option<[&mut usize; 2]> {
-        let room = self.rooms.get_mut(source)?;
-        let new = || Share::new(Instant::now());
-        let share = self.shares.entry((organization, source)).or_insert_with(new);
-        Some([&mut share.messages, &mut room.messages])
     }
 
     fn sweep(&mut self, now: Instant) {
@@ -255,17 +249,8 @@ impl Gate {
         self.senders.store(senders.max(1), Ordering::Relaxed);
     }
 
-    /// Counts a message of an organization's deliveries, whose first one is about to ask, until it is settled: however
-    /// many they are, they take up one of the queue's prefetch.
-    pub fn prefetched(self: &Arc<Self>, organization: OrganizationId, source: usize) -> Prefetched {
-        for messages in self.lines().messages(organization, source).into_iter().flatten() {
-            *messages += 1;
-        }
-        Prefetched { gate: Arc::clone(self), organization, source }
-    }
-
     /// Asks to send a delivery. Waits while its turn is near.
-    pub async fn admit(self: &Arc<Self>, asking: Asking) -> Admission {
+    pub async fn admit(self: &Arc<Self>, asking: Asking<'_>) -> Admission {
         if let Some(rate_limit) = asking.rate_limit
             && let Err(wait) = self.keep_to_limit(&asking, rate_limit).await
         {
@@ -283,7 +268,7 @@ impl Gate {
     }
 
     /// Waits for the turn that the rate limit gives, if that is near; else answers how long until it.
-    async fn keep_to_limit(self: &Arc<Self>, asking: &Asking, rate_limit: u32) -> Result<(), Duration> {
+    async fn keep_to_limit(self: &Arc<Self>, asking: &Asking<'_>, rate_limit: u32) -> Result<(), Duration> {
         let (now, senders) = (Instant::now(), self.senders.load(Ordering::Relaxed));
         let every = Duration::from_secs(1) * senders / rate_limit.max(1);
         let (wait, _held) = {
@@ -306,7 +291,7 @@ impl Gate {
         Ok(())
     }
 
-    fn queue(self: &Arc<Self>, asking: &Asking) -> Result<Queued, Duration> {
+    fn queue(self: &Arc<Self>, asking: &Asking<'_>) -> Result<Queued, Duration> {
         let now = Instant::now();
         let now_s = self.seconds(now);
         let mut lines = self.lines();
@@ -328,7 +313,8 @@ impl Gate {
         }
         parts.places(place.lane).into_iter().for_each(Places::come);
         self.metrics.waiting.inc();
-        Ok(Queued { gate: Arc::clone(self), place, behind, is_waiting: true })
+        let seated = asking.seat.keep(self, place, &mut parts);
+        Ok(Queued { gate: Arc::clone(self), place, behind, seated, is_waiting: true })
     }
 
     fn take_place(&self, place: Place) -> Duration {
@@ -341,7 +327,7 @@ impl Gate {
     }
 
     /// The next place of a webhook whose breaker is open until a probe is due: no closer than at its pace, nor as a wave.
-    pub fn take_place_behind_probe(&self, asking: &Asking, until: Duration) -> Duration {
+    pub fn take_place_behind_probe(&self, asking: &Asking<'_>, until: Duration) -> Duration {
         let now = Instant::now();
         let mut lines = self.lines();
         let Some(place) = lines.open(asking, now) else { return until };

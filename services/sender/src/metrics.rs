@@ -86,8 +86,8 @@ impl Metrics {
             put_off: metrics::gauges(
                 registry,
                 "cuewire_sender_webhooks_put_off",
-                "Webhooks of which deliveries had to stay away within the last five seconds, by what their \
-                 statistics call it: parked (busy, or the breaker open) or limited",
+                "Webhooks of which deliveries had to stay away between the last two records of that, five seconds \
+                 apart, by what their statistics call it: parked (busy, or the breaker open) or limited",
                 &["cause"],
             ),
             breakers_opened: metrics::counter(

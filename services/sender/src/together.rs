@@ -7,7 +7,7 @@
 //! then looked up on record.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use cuewire::amqp::Message;
 use cuewire::message::{Deliveries, DeliveryMessage};
@@ -15,13 +15,14 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 
 use crate::deliver::{Abandoned, Origin, Sender, unless_lost};
+use crate::gate::Seat;
 
 impl Sender {
     /// Delivers what a message holds, and acknowledges it when whatever follows is with the broker.
     pub async fn deliver_all(self: Arc<Self>, message: Message<Deliveries>) {
         let (redelivered, source) = (message.redelivered, message.source);
         let (deliveries, settlement) = message.into_parts();
-        let origin = Origin { redelivered, source, prefetched: OnceLock::new(), settlement };
+        let origin = Origin { redelivered, source, seat: Seat::default(), settlement };
         if self.end_all(deliveries.into_vec(), &origin).await.is_ok() {
             origin.settlement.ack();
         }

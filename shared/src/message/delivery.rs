@@ -58,7 +58,7 @@ pub struct DeliveryMessage {
     pub category: String,
     /// The lane it came by.
     pub lane: Lane,
-    /// Who waits for the attempt: a test call, which passes the gate and is never retried.
+    /// Who waits for the attempt: a test call, which goes past the gate and is never retried.
     pub reply: Option<ReplyTo>,
     /// The event in structured JSON.
     pub event: Bytes,

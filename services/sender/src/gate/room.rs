@@ -80,7 +80,7 @@ pub enum Kept {
 /// What one organization has of a room.
 #[derive(Debug)]
 pub(super) struct Share {
-    /// Of the queue's prefetch.
+    /// Of the queue's prefetch, those of which a delivery waits for its turn or is in flight.
     pub(super) messages: usize,
     pub(super) places: Places,
     pub(super) pace: Pace,
@@ -112,7 +112,7 @@ pub(super) struct Room {
     lane: Lane,
     /// The queue's prefetch.
     size: usize,
-    /// Of it, those whose deliveries have come to the gate, until they are settled.
+    /// Of it, those of which a delivery waits for its turn or is in flight.
     pub(super) messages: usize,
     pub(super) places: Places,
     /// Of those in flight, the requests of webhooks that are known to be slow.
@@ -136,9 +136,9 @@ impl Room {
     }
 
     /// Whose deliveries are too many for one more to wait, of a webhook that takes up `mine`, of an organization that
-    /// has `ours` of the messages, its own with them; none: it may wait. Who has the queue for itself may take all of it. A webhook beside others may
-    /// have half of it: or of all deliveries that are here, which are more where one message holds several. An
-    /// organization beside others may have half of the messages; what stays for a moment may be there as long as its
+    /// has `ours` of the messages; none: it may wait. Who has the queue for itself may take all of it. A webhook beside
+    /// others may have half of it: or of all deliveries that are here, which are more where one message holds several.
+    /// An organization beside others may have half of the messages; what stays for a moment may be there as long as its
     /// organization has less than seven eighths.
     pub(super) fn crowded_by(&self, mine: Places, ours: usize, stay: Stay) -> Option<Refusal> {
         let most_of_mine = self.size.max(self.places.taken()).div_ceil(2);
@@ -148,7 +148,7 @@ impl Room {
         };
         if self.places != mine && mine.taken() >= most_of_mine {
             Some(Refusal::Webhook)
-        } else if self.messages != ours && ours > most_of_ours {
+        } else if self.messages != ours && ours >= most_of_ours {
             Some(Refusal::Organization)
         } else {
             None
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn an_organization_whose_webhooks_hang_leaves_room_whatever_else_is_held() {
         let mut room = room(Lane::Fresh, 256);
-        room.held = 224;
+        room.held = 128;
         let mut ours = 0;
         while room.may_add(Places { in_flight: ours, ..Places::default() }, Stay::Unknown) {
             (ours, room.places.in_flight) = (ours + 1, ours + 1);
@@ -295,7 +295,7 @@ mod tests {
         );
         assert_eq!(room.crowded_by(small, 2, Stay::Unknown), None, "of another");
         let half = places(16, 16);
-        assert_eq!(room.crowded_by(half, 33, Stay::Unknown), Some(Refusal::Webhook));
+        assert_eq!(room.crowded_by(half, 32, Stay::Unknown), Some(Refusal::Webhook));
     }
 
     #[test]
@@ -305,8 +305,8 @@ mod tests {
         (room.places, room.messages) = (Places { waiting: 320, in_flight: 0 }, 64);
         let mine = Places { waiting: 63, in_flight: 0 };
         for (stay, most) in [(Stay::Unknown, 32), (Stay::ForAMoment, 56)] {
-            assert_eq!(room.crowded_by(mine, most, stay), None, "{stay:?}");
-            assert_eq!(room.crowded_by(mine, most + 1, stay), Some(Refusal::Organization), "{stay:?}");
+            assert_eq!(room.crowded_by(mine, most - 1, stay), None, "{stay:?}");
+            assert_eq!(room.crowded_by(mine, most, stay), Some(Refusal::Organization), "{stay:?}");
             assert_eq!(room.crowded_by(mine, 64, stay), None, "{stay:?}, and there is no other");
         }
     }

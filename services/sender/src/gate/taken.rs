@@ -1,7 +1,7 @@
-//! What is taken up until it is dropped: by a delivery a place in the line, a slot, room to be held in; by a message its
-//! part of the prefetch.
+//! What is taken up until it is dropped: by a delivery a place in the line, a slot, room to be held in; by those of one
+//! message a seat.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use cuewire::amqp::topology::Lane;
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::room::{Places, Speed};
 use super::streak::Ending;
-use super::{Gate, Refusal};
+use super::{Gate, Parts, Refusal};
 
 /// Whose a delivery is, and where it came from.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +27,7 @@ pub(super) struct Queued {
     pub(super) place: Place,
     /// What it waits for first: others came before.
     pub(super) behind: Option<Arc<Notify>>,
+    pub(super) seated: Arc<Seated>,
     pub(super) is_waiting: bool,
 }
 
@@ -73,8 +74,8 @@ impl Queued {
         }
         self.gate.metrics.waiting.dec();
         self.gate.metrics.in_flight.inc();
-        let gate = Arc::clone(&self.gate);
-        Ok(Permit { gate, place: self.place, started, speed, is_telling: false })
+        let (gate, seated) = (Arc::clone(&self.gate), Arc::clone(&self.seated));
+        Ok(Permit { gate, place: self.place, _seated: seated, started, speed, is_telling: false })
     }
 }
 
@@ -98,6 +99,7 @@ impl Drop for Queued {
 pub struct Permit {
     gate: Arc<Gate>,
     place: Place,
+    _seated: Arc<Seated>,
     started: Instant,
     /// What was known when it began, and what its room was taken by.
     speed: Speed,
@@ -135,19 +137,39 @@ impl Drop for Permit {
     }
 }
 
-/// A message of a queue's prefetch, until this is dropped.
-#[derive(Debug)]
-pub struct Prefetched {
-    pub(super) gate: Arc<Gate>,
-    pub(super) organization: OrganizationId,
-    pub(super) source: usize,
+/// What the deliveries that came by one message take up together: one of their queue's prefetch, as long as any of them
+/// waits for its turn or is in flight.
+#[derive(Debug, Default)]
+pub struct Seat(Mutex<Weak<Seated>>);
+
+impl Seat {
+    /// Keeps it, or takes it, for one more of the message's deliveries.
+    pub(super) fn keep(&self, gate: &Arc<Gate>, place: Place, parts: &mut Parts<'_>) -> Arc<Seated> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.upgrade().unwrap_or_else(|| {
+            parts.share.messages += 1;
+            parts.room.messages += 1;
+            let seated = Arc::new(Seated { gate: Arc::clone(gate), place });
+            *kept = Arc::downgrade(&seated);
+            seated
+        })
+    }
 }
 
-impl Drop for Prefetched {
+/// A seat that is taken.
+#[derive(Debug)]
+pub(super) struct Seated {
+    gate: Arc<Gate>,
+    /// Of the first of the deliveries.
+    place: Place,
+}
+
+impl Drop for Seated {
     fn drop(&mut self) {
-        for messages in self.gate.lines().messages(self.organization, self.source).into_iter().flatten() {
-            *messages -= 1;
-        }
+        let mut lines = self.gate.lines();
+        let parts = lines.at(self.place);
+        parts.share.messages -= 1;
+        parts.room.messages -= 1;
     }
 }
 

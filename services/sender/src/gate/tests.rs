@@ -17,9 +17,11 @@ fn gate() -> Arc<Gate> {
 }
 
 /// A delivery to a webhook of its own organization.
-fn to(webhook: WebhookId, slots: u32, source: usize) -> Asking {
+fn to(webhook: WebhookId, slots: u32, source: usize) -> Asking<'static> {
     let organization = OrganizationId(webhook.0);
-    Asking { webhook, organization, source, slots, rate_limit: None, has_place: false }
+    // Of a message of its own, for as long as a test runs.
+    let seat = Box::leak(Box::default());
+    Asking { webhook, organization, source, seat, slots, rate_limit: None, has_place: false }
 }
 
 async fn go(gate: &Arc<Gate>, webhook: WebhookId) -> Permit {
@@ -30,7 +32,7 @@ async fn go(gate: &Arc<Gate>, webhook: WebhookId) -> Permit {
 }
 
 /// As many requests of the webhook as may be in flight at once.
-async fn fill(gate: &Arc<Gate>, asking: Asking) -> Vec<Permit> {
+async fn fill(gate: &Arc<Gate>, asking: Asking<'_>) -> Vec<Permit> {
     let mut permits = Vec::new();
     while let Admission::Go(permit) = gate.admit(asking).await {
         permits.push(permit);
@@ -238,28 +240,48 @@ async fn a_burst_of_events_for_sixteen_webhooks_waits_here_beside_another_organi
     for webhook in webhooks {
         teach(&gate, webhook, 0.001);
     }
-    let _another = (gate.prefetched(OrganizationId::new(), FRESH), go(&gate, WebhookId::new()).await);
-    let (mut burst, mut messages) = (Vec::new(), Vec::new());
-    for _event in 0..60 {
-        messages.push(gate.prefetched(organization, FRESH));
-        for webhook in webhooks {
-            let asking = Asking { organization, ..to(webhook, 64, FRESH) };
-            let mut admission = Box::pin(gate.admit(asking));
-            match (&mut admission).now_or_never() {
-                Some(Admission::Park(wait, cause)) => panic!("parked for {wait:?}: {cause:?}"),
-                Some(Admission::Go(permit)) => burst.push(async { drop(permit) }.boxed()),
-                None => burst.push(async { assert!(matches!(admission.await, Admission::Go(_))) }.boxed()),
-            }
+    let _another = go(&gate, WebhookId::new()).await;
+    let seats: Vec<Seat> = (0..60).map(|_event| Seat::default()).collect();
+    let mut burst = Vec::new();
+    for (seat, webhook) in seats.iter().flat_map(|seat| webhooks.map(|webhook| (seat, webhook))) {
+        let mut admission = Box::pin(gate.admit(Asking { organization, seat, ..to(webhook, 64, FRESH) }));
+        match (&mut admission).now_or_never() {
+            Some(Admission::Park(wait, cause)) => panic!("parked for {wait:?}: {cause:?}"),
+            Some(Admission::Go(permit)) => burst.push(async { drop(permit) }.boxed()),
+            None => burst.push(async { assert!(matches!(admission.await, Admission::Go(_))) }.boxed()),
         }
     }
-    futures_util::future::join_all(burst).await;
-    let left = || {
+    let here = || {
         let room = &gate.lines().rooms[FRESH];
-        (room.places.taken(), room.messages)
+        (room.messages, room.places.taken())
     };
-    assert_eq!(left(), (1, 61));
-    drop(messages);
-    assert_eq!(left(), (1, 1));
+    assert_eq!(here(), (61, 1 + 60 * webhooks.len()));
+    futures_util::future::join_all(burst).await;
+    assert_eq!(here(), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_has_its_seat_until_the_last_of_its_deliveries_has_ended_and_what_is_parked_has_none() {
+    let (gate, organization, seat) = (gate(), OrganizationId::new(), Seat::default());
+    let of_message = |webhook, slots| Asking { organization, seat: &seat, ..to(webhook, slots, FRESH) };
+    let messages = || gate.lines().rooms[FRESH].messages;
+    let [first, second] = [WebhookId::new(), WebhookId::new()].map(|webhook| of_message(webhook, 1));
+    let (Admission::Go(one), Admission::Go(other)) = (gate.admit(first).await, gate.admit(second).await)
+    else {
+        panic!("both have a slot");
+    };
+    assert_eq!(messages(), 1);
+    drop(one);
+    assert_eq!(messages(), 1);
+    drop(other);
+    assert_eq!(messages(), 0);
+    let _busy = gate.admit(of_message(first.webhook, 1)).await;
+    let limited = Asking { rate_limit: Some(1), ..to(WebhookId::new(), 16, FRESH) };
+    let _first = gate.admit(limited).await;
+    for parked in [to(first.webhook, 1, FRESH), limited] {
+        assert!(matches!(gate.admit(parked).await, Admission::Park(..)));
+    }
+    assert_eq!(messages(), 2);
 }
 
 #[tokio::test(start_paused = true)]
