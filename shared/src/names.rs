@@ -34,7 +34,7 @@ const TRY_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Of that, as long as one kind of addresses is waited for where the other is there.
 const QUERY_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// The longest that [`Names::addresses`] takes.
-pub const LONGEST: Duration = Duration::from_millis(1_500 * TRIES as u64);
+pub const LONGEST: Duration = TRY_TIMEOUT.saturating_mul(TRIES);
 
 /// Resolves names. Clones share what they know.
 #[derive(Debug, Clone)]

@@ -273,9 +273,8 @@ fn format_schema() -> Object {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use cuewire::guard::Guard;
+    use serde_json::json;
 
     use super::*;
     use crate::extract::read_json;
