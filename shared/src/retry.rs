@@ -27,6 +27,9 @@ const HOLD_BELOW: Duration = Duration::from_millis(750);
 /// as much is left for the hop itself.
 const SLACK: Duration = Duration::from_millis(250);
 
+/// What need not come to the second is at most so late.
+const LATEST: Duration = Duration::from_secs(60);
+
 /// A delivery is given up this long after its round began, whatever its schedule says.
 pub const DEADLINE: Duration = Duration::from_secs(72 * 60 * 60);
 
@@ -65,6 +68,17 @@ pub fn wait(left: Duration) -> Wait {
     let longest = left + SLACK.max((left / 100).saturating_sub(SLACK));
     let tier = TIERS.iter().rev().find(|tier| tier.delay <= longest);
     Wait::In(*tier.unwrap_or(&TIERS[0]))
+}
+
+/// How it waits where it need not come to the second: rather late by as much as is left, or a minute, than through
+/// several tiers.
+#[must_use]
+pub fn wait_about(left: Duration) -> Wait {
+    let about = TIERS.iter().find(|tier| tier.delay >= left && tier.delay - left <= left.min(LATEST));
+    match (wait(left), about) {
+        (Wait::In(_), Some(tier)) => Wait::In(*tier),
+        (exactly, _) => exactly,
+    }
 }
 
 /// The tier to try when `tier` is full: the next longer one.
@@ -179,7 +193,7 @@ mod tests {
 
     /// Follows a message through the tiers, each hop `overhead` late; answers how late it is in the end
     /// and how many queues it went through.
-    fn follow(delay: Duration, overhead: Duration) -> (Duration, usize) {
+    fn follow(wait: fn(Duration) -> Wait, delay: Duration, overhead: Duration) -> (Duration, usize) {
         let (mut elapsed, mut hops) = (Duration::ZERO, 0);
         loop {
             match wait(delay.saturating_sub(elapsed)) {
@@ -196,14 +210,14 @@ mod tests {
     #[test]
     fn a_tier_that_is_longer_by_all_of_one_percent_leaves_no_time_for_its_hop() {
         let delay = Duration::from_millis(594_060);
-        let (late, _) = follow(delay, Duration::from_millis(1));
+        let (late, _) = follow(wait, delay, Duration::from_millis(1));
         assert!(late <= delay / 100, "{late:?}");
     }
 
     #[test]
     fn the_default_schedule_takes_25_hops() {
         let hops: usize =
-            Schedule::default().0.iter().map(|delay| follow(*delay, Duration::from_millis(3)).1).sum();
+            Schedule::default().0.iter().map(|delay| follow(wait, *delay, Duration::from_millis(3)).1).sum();
         assert_eq!(hops, 25);
     }
 
@@ -213,9 +227,20 @@ mod tests {
             delay_ms in 0_u64..260_000_000, overhead_ms in 0_u64..30,
         ) {
             let delay = Duration::from_millis(delay_ms);
-            let (late, hops) = follow(delay, Duration::from_millis(overhead_ms));
+            let (late, hops) = follow(wait, delay, Duration::from_millis(overhead_ms));
             prop_assert!(late <= Duration::from_millis(500).max(delay / 100), "{late:?}");
             prop_assert!(hops <= 40, "{hops} hops");
+        }
+
+        #[test]
+        fn what_need_not_come_to_the_second_takes_few_steps_and_is_late_by_as_much_or_a_minute(
+            delay_ms in 1_000_u64..7_200_000, overhead_ms in 0_u64..30,
+        ) {
+            let delay = Duration::from_millis(delay_ms);
+            let (late, hops) = follow(wait_about, delay, Duration::from_millis(overhead_ms));
+            prop_assert!(late <= delay.min(LATEST), "{late:?}");
+            let most = if delay <= TIERS[3].delay { 5 } else { 14 };
+            prop_assert!(hops <= most, "{hops} hops");
         }
 
         #[test]

@@ -14,6 +14,7 @@ pub mod api;
 mod drain;
 pub mod event;
 pub mod management;
+pub mod metrics;
 pub mod organization;
 mod panics;
 pub mod parts;

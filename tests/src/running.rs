@@ -10,6 +10,7 @@ use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::metrics::{Sample, samples};
 use crate::process::Process;
 
 /// Longer than any request that a test makes hang.
@@ -134,13 +135,11 @@ impl Running {
 
     /// A metric, summed over the labels that are not given; none where there is no such one.
     pub(crate) async fn metric(&self, metric: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-        let value = |line: &str| {
-            let (name, value) = line.rsplit_once(' ')?;
-            let is_it = name.split('{').next()? == metric && labels.iter().all(|label| name.contains(label));
-            is_it.then(|| value.parse::<f64>().ok())?
+        let scraped = self.scrape().await;
+        let is_it = |sample: &Sample<'_>| {
+            sample.name == metric && labels.iter().all(|(name, value)| sample.label(name) == Some(*value))
         };
-        self.scrape().await.lines().filter_map(value).reduce(|sum, value| sum + value)
+        samples(&scraped).filter(is_it).map(|sample| sample.value).reduce(|sum, value| sum + value)
     }
 
     /// All metrics, as Prometheus reads them.

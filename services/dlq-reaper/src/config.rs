@@ -89,6 +89,8 @@ mod tests {
         let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
         assert_eq!(read("4d").unwrap().disable_after, days(4));
         assert_eq!(read("").unwrap().disable_after, days(4), "the default is as long as they are kept");
+        let by_default = Config::read(&Environment::of([("CUEWIRE_RETENTION_DAYS", "")]));
+        assert_eq!(by_default.unwrap().disable_after, days(5));
         for text in ["5d", "59m", "0s", "soon"] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.starts_with("CUEWIRE_DISABLE_FAILING_AFTER"), "{error}");

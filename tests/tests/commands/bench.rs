@@ -39,8 +39,14 @@ fn the_short_form_of_what_the_path_carries_misses_nothing() {
 #[test]
 fn the_short_form_of_what_others_notice_misses_nothing() {
     RunDir::run(async |run_dir| {
-        let rows =
-            ["never answers", "of their own", "of that beside 15 healthy ones", "the router's batches"];
+        let rows = [
+            "never answers",
+            "of their own",
+            "of that beside 15 healthy ones",
+            "by quarters of the time",
+            "the router's batches",
+            "a sender's steps into the delayed queues",
+        ];
         measured(run_dir, &["silent", "neighbours"], &rows).await;
     });
 }

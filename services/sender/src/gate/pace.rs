@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 pub(super) const NEAREST_PLACE: Duration = Duration::from_secs(1);
 /// What the pace will be later than this, nobody knows.
 const FURTHEST_PLACE: Duration = Duration::from_secs(2 * 60);
-/// What has no place before that comes back to ask again, so far apart: whatever waits, it takes no more of the broker.
+/// What has no place before that comes back to ask again so long after the nearest: after one delayed queue.
+const ASK_AFTER: Duration = Duration::from_secs(2 * 60 - NEAREST_PLACE.as_secs());
+/// So far apart they ask: whatever waits, it takes no more of the broker.
 const ASKING_AGAIN: Duration = Duration::from_millis(2);
 /// The weight of the latest request in the recent duration.
 const LATEST: f64 = 0.2;
@@ -94,7 +96,7 @@ impl Places {
             self.next = place + spacing;
             return place;
         }
-        let asking = self.next_asking.max(first + FURTHEST_PLACE / 2);
+        let asking = self.next_asking.max(first + ASK_AFTER);
         self.next_asking = asking + ASKING_AGAIN;
         asking
     }
@@ -117,7 +119,7 @@ mod tests {
             assert_eq!(*place, NEAREST_PLACE + spacing * at as u32);
         }
         for (at, place) in places.iter().skip(1_201).enumerate() {
-            assert_eq!(*place, NEAREST_PLACE + FURTHEST_PLACE / 2 + ASKING_AGAIN * at as u32);
+            assert_eq!(*place, NEAREST_PLACE + ASK_AFTER + ASKING_AGAIN * at as u32);
         }
     }
 

@@ -8,7 +8,7 @@ use super::pace::Places;
 
 /// No closer do they come than this, however many they are.
 const APART: Duration = Duration::from_millis(2);
-/// They take half as long to come back as they waited for the probe, and no longer than this where there is room.
+/// They take as long to come back as they waited for the probe, and no longer than this where there is room.
 const LONGEST: Duration = Duration::from_secs(60);
 /// A probe is another one if it is due so much earlier or later.
 const ANOTHER: Duration = Duration::from_secs(1);
@@ -34,8 +34,8 @@ impl BehindProbe {
             *self = Self { probe, since: now, places: Places::new(now) };
         }
         let (waited, whole) = (now - self.since, self.probe - self.since);
-        let took = (whole / 2).min(LONGEST);
-        let first = self.probe + took.mul_f64((waited.as_secs_f64() / whole.as_secs_f64()).min(1.0));
+        let first =
+            self.probe + whole.min(LONGEST).mul_f64((waited.as_secs_f64() / whole.as_secs_f64()).min(1.0));
         self.places.take(spacing.max(APART), first)
     }
 }
@@ -59,8 +59,8 @@ mod tests {
     }
 
     #[test]
-    fn they_come_back_twice_as_fast_as_they_came_within_a_minute_and_no_closer_than_two_milliseconds() {
-        for (seconds, every_ms, expected_ms) in [(30, 50, 25), (120, 50, 25), (600, 50, 5), (30, 2, 2)] {
+    fn they_come_back_as_they_came_within_a_minute_and_no_closer_than_two_milliseconds() {
+        for (seconds, every_ms, expected_ms) in [(30, 50, 50), (120, 50, 25), (600, 50, 5), (30, 2, 2)] {
             let waits = waits(seconds, Duration::from_millis(every_ms));
             for pair in waits.windows(2) {
                 let apart = (pair[1] - pair[0]).as_secs_f64() * 1_000.0;

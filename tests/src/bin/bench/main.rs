@@ -5,7 +5,6 @@
 //! Every event is reconciled by its id: what is missing or came twice is part of each figure. What it can be told is
 //! in `deploy/local/bench help`.
 
-mod batches;
 mod cost;
 mod fair;
 mod figures;
@@ -16,6 +15,7 @@ mod ingest;
 mod load;
 mod machine;
 mod matching;
+mod meanwhile;
 mod memory;
 mod path;
 mod plot;
@@ -31,11 +31,11 @@ use std::time::Duration;
 
 use cuewire::service::raise_open_files;
 
-use batches::Batches;
 use fair::{Lasting, Scenario};
 use growth::Growing;
 use history::History;
 use machine::Machine;
+use meanwhile::Meanwhile;
 use population::Population;
 use reads::Reading;
 use report::Report;
@@ -167,7 +167,7 @@ async fn main() -> anyhow::Result<()> {
     let mut population = Population::new(&stack).await?;
     let mut history = History::new();
     for (name, section) in sections {
-        let batches = Batches::until_now(&stack).await?;
+        let before = Meanwhile::until_now(&stack).await?;
         let stalls = Stalls::watch(stack.env_file.with_file_name("synced"));
         let mut rows = match section {
             Section::Path => {
@@ -183,7 +183,7 @@ async fn main() -> anyhow::Result<()> {
             Section::Fair(scenario) => fair::measure(&stack, scenario, load.fair).await?,
         };
         rows.extend(stalls.end(name)?);
-        rows.extend(Batches::until_now(&stack).await?.since(batches, name));
+        rows.extend(Meanwhile::until_now(&stack).await?.since(before, name));
         report.add(rows)?;
     }
     println!("\n{}", report.table());

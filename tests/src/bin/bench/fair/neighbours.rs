@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{AFTER_AN_OUTAGE, Fair, Lasting, OTHERS_PER_SECOND, arrived_row};
-use crate::figures::{Row, median, percentiles};
+use crate::figures::{Row, median, percentile, percentiles};
 use crate::load::{PATIENCE, Rate, Upstream};
 use crate::path::Latencies;
 use crate::receiver::{Manner, Receiver};
@@ -42,6 +42,20 @@ impl Beside {
     }
 }
 
+/// The p99 of each quarter of the runs' time, in milliseconds, medians of all runs. A run has the healthy webhooks'
+/// latencies one webhook after another, each in the order of the events.
+fn p99_by_quarters(runs_ms: &[Vec<f64>]) -> [String; 4] {
+    [0, 1, 2, 3].map(|quarter| {
+        let of_run = |run: &Vec<f64>| {
+            let each = run.len() / HEALTHY;
+            let events = quarter * each / 4..(quarter + 1) * each / 4;
+            let took: Vec<f64> = run.chunks(each).flat_map(|hook| &hook[events.clone()]).copied().collect();
+            percentile(&took, 0.99)
+        };
+        format!("{:.0}", median(&runs_ms.iter().map(of_run).collect::<Vec<_>>()))
+    })
+}
+
 impl Fair<'_> {
     /// Healthy webhooks alone, beside as many healthy ones as there are bad ones, and beside bad ones, by turns; how their
     /// p99s compare, run by run; and how long the bad ones take to get everything once they are well.
@@ -70,7 +84,10 @@ impl Fair<'_> {
         let mut rows = Vec::new();
         let told = BY_TURNS.into_iter().zip(&by_turns).chain([(Beside::TheirOwnBad, &with_their_own)]);
         for (beside, latencies) in told {
-            rows.extend(latencies.rows(&format!("{HEALTHY} healthy webhooks {}", beside.told())));
+            let by_quarters = p99_by_quarters(&latencies.runs_ms);
+            let [p50, p99] = latencies.rows(&format!("{HEALTHY} healthy webhooks {}", beside.told()));
+            let note = format!("; by quarters of the time {}{}", by_quarters.join(", "), p99.note);
+            rows.extend([p50, p99.note(note)]);
         }
         let (once_alone, to_healthy) = ([median(&alone)], Beside::AnothersHealthy.told());
         rows.extend([

@@ -1,12 +1,16 @@
-//! How long the services' own batches take while a section is measured, by the histograms in their metrics.
+//! What the services' own metrics say of the time while a section is measured: how long their batches take, and what
+//! goes into the delayed queues.
+
+use std::collections::BTreeMap;
 
 use anyhow::Context;
+use cuewire_tests::metrics::samples;
 
-use crate::figures::Row;
+use crate::figures::{Row, thousands};
 use crate::stack::Stack;
 
-/// What is watched: of which service, by which histogram.
-const WATCHED: [(&str, &str, &str); 2] = [
+/// Batches: of which service, by which histogram.
+const BATCHES: [(&str, &str, &str); 2] = [
     (
         "the router's batches, from their arrival to the last confirm",
         "ROUTER",
@@ -14,32 +18,42 @@ const WATCHED: [(&str, &str, &str); 2] = [
     ),
     ("the sender's records of attempts", "SENDER", "cuewire_sender_record_duration_seconds"),
 ];
+/// What a sender puts into the delayed queues, by its cause.
+const PARKED: &str = "cuewire_sender_parked_total";
 
-/// All of them at a moment.
+/// What they say at a moment.
 #[derive(Debug)]
-pub(crate) struct Batches(Vec<Histogram>);
+pub(crate) struct Meanwhile {
+    batches: Vec<Histogram>,
+    parked: Counts,
+}
+
+/// How many, by causes.
+type Counts = BTreeMap<String, f64>;
 
 /// How many took at most so many seconds, for each of its bounds.
 #[derive(Debug, Clone, PartialEq)]
 struct Histogram(Vec<(f64, f64)>);
 
-impl Batches {
-    /// As they are now.
+impl Meanwhile {
+    /// As it is now.
     pub(crate) async fn until_now(stack: &Stack) -> anyhow::Result<Self> {
-        let mut histograms = Vec::new();
-        for (_, service, metric) in WATCHED {
+        let mut batches = Vec::new();
+        for (_, service, metric) in BATCHES {
             let metrics = stack.metrics(service).await?;
-            histograms.push(
+            batches.push(
                 Histogram::read(&metrics, metric).with_context(|| format!("{service} has no {metric}"))?,
             );
         }
-        Ok(Self(histograms))
+        Ok(Self { batches, parked: counts(&stack.metrics("SENDER").await?, PARKED, "cause") })
     }
 
-    /// What was added since `before`, while this section was measured; nothing of what there were no batches of.
+    /// What was added since `before`, while this section was measured; nothing of what there was none of.
     pub(crate) fn since(self, before: Self, section: &str) -> Vec<Row> {
         let mut rows = Vec::new();
-        for ((what, ..), (now, before)) in WATCHED.into_iter().zip(self.0.into_iter().zip(before.0)) {
+        for ((what, ..), (now, before)) in
+            BATCHES.into_iter().zip(self.batches.into_iter().zip(before.batches))
+        {
             let added = now.since(&before);
             if added.all() > 0.0 {
                 let milliseconds = |share| 1_000.0 * added.percentile_s(share);
@@ -48,25 +62,38 @@ impl Batches {
                 rows.push(Row::new(name, "ms", vec![milliseconds(0.99)]).note(note));
             }
         }
+        let mut parked = self.parked;
+        for (cause, count) in before.parked {
+            *parked.entry(cause).or_default() -= count;
+        }
+        let all = parked.values().sum();
+        if all > 0.0 {
+            let causes =
+                parked.iter().map(|(cause, count)| format!("{cause} {}", thousands(*count as usize)));
+            let note = format!(": {}", causes.collect::<Vec<_>>().join(", "));
+            let name = format!("a sender's steps into the delayed queues, meanwhile ({section})");
+            rows.push(Row::new(name, "steps", vec![all]).note(note));
+        }
         rows
     }
+}
+
+/// This counter by the values of a label; its series are added up.
+fn counts(metrics: &str, name: &str, label: &str) -> Counts {
+    let mut counts = Counts::new();
+    for sample in samples(metrics).filter(|sample| sample.name == name) {
+        *counts.entry(sample.label(label).unwrap_or_default().to_owned()).or_default() += sample.value;
+    }
+    counts
 }
 
 impl Histogram {
     /// Reads it from a service's metrics; its series are added up.
     fn read(metrics: &str, name: &str) -> Option<Self> {
         let mut buckets: Vec<(f64, f64)> = Vec::new();
-        for line in metrics.lines() {
-            let Some((labels, count)) = line
-                .strip_prefix(name)
-                .and_then(|rest| rest.strip_prefix("_bucket{"))
-                .and_then(|rest| rest.rsplit_once("} "))
-            else {
-                continue;
-            };
-            let bound = labels.split_once("le=\"")?.1.split('"').next()?;
+        for sample in samples(metrics).filter(|sample| sample.name.strip_suffix("_bucket") == Some(name)) {
+            let (bound, count) = (sample.label("le")?, sample.value);
             let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
-            let count: f64 = count.parse().ok()?;
             match buckets.iter_mut().find(|(other, _)| *other == bound) {
                 Some((_, all)) => *all += count,
                 None => buckets.push((bound, count)),
@@ -119,6 +146,12 @@ took_seconds_bucket{service=\"other\",le=\"+Inf\"} 1
         let histogram = Histogram::read(METRICS, "took_seconds").unwrap();
         assert_eq!(histogram, Histogram(vec![(0.01, 50.0), (0.02, 100.0), (f64::INFINITY, 102.0)]));
         assert_eq!(Histogram::read(METRICS, "took"), None);
+    }
+
+    #[test]
+    fn a_counter_is_read_by_its_label() {
+        let counts = counts(METRICS, "took_seconds_bucket", "service");
+        assert_eq!(counts, Counts::from([("router".to_owned(), 251.0), ("other".to_owned(), 1.0)]));
     }
 
     #[test]
