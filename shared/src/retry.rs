@@ -1,7 +1,8 @@
 //! When to try again: retry schedules, and the delayed queues' tiers that serve any delay.
 //!
 //! Pure decisions. A message that must not be sent before a moment carries it (`not-before`) and waits in
-//! the tiers; [`wait`] says in which one next, or that the sender holds it for the rest.
+//! the tiers; [`wait`] says in which one next, or that the sender holds it for the rest. A moment that is not meant to
+//! the second is chosen so that these are few: [`in_few_steps`].
 
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ const HOLD_BELOW: Duration = Duration::from_millis(750);
 /// as much is left for the hop itself.
 const SLACK: Duration = Duration::from_millis(250);
 
-/// What need not come to the second is at most so late.
-const LATEST: Duration = Duration::from_secs(60);
+/// A wait that need not be to the second is longer by at most this.
+const MOST_LONGER: Duration = Duration::from_secs(60);
 
 /// A delivery is given up this long after its round began, whatever its schedule says.
 pub const DEADLINE: Duration = Duration::from_secs(72 * 60 * 60);
@@ -70,15 +71,17 @@ pub fn wait(left: Duration) -> Wait {
     Wait::In(*tier.unwrap_or(&TIERS[0]))
 }
 
-/// How it waits where it need not come to the second: rather late by as much as is left, or a minute, than through
-/// several tiers.
+/// A wait of about `left` that takes few tiers: longer by up to as much again, and by a minute at most.
 #[must_use]
-pub fn wait_about(left: Duration) -> Wait {
-    let about = TIERS.iter().find(|tier| tier.delay >= left && tier.delay - left <= left.min(LATEST));
-    match (wait(left), about) {
-        (Wait::In(_), Some(tier)) => Wait::In(*tier),
-        (exactly, _) => exactly,
+pub fn in_few_steps(left: Duration) -> Duration {
+    let mut whole = Duration::ZERO;
+    while let Wait::In(tier) = wait(left.saturating_sub(whole)) {
+        let rest = left - whole;
+        let longer = TIERS.iter().find(|tier| tier.delay >= rest);
+        let longer = longer.filter(|tier| tier.delay - rest <= rest.min(MOST_LONGER));
+        whole += longer.unwrap_or(&tier).delay;
     }
+    whole.max(left)
 }
 
 /// The tier to try when `tier` is full: the next longer one.
@@ -193,7 +196,7 @@ mod tests {
 
     /// Follows a message through the tiers, each hop `overhead` late; answers how late it is in the end
     /// and how many queues it went through.
-    fn follow(wait: fn(Duration) -> Wait, delay: Duration, overhead: Duration) -> (Duration, usize) {
+    fn follow(delay: Duration, overhead: Duration) -> (Duration, usize) {
         let (mut elapsed, mut hops) = (Duration::ZERO, 0);
         loop {
             match wait(delay.saturating_sub(elapsed)) {
@@ -210,14 +213,28 @@ mod tests {
     #[test]
     fn a_tier_that_is_longer_by_all_of_one_percent_leaves_no_time_for_its_hop() {
         let delay = Duration::from_millis(594_060);
-        let (late, _) = follow(wait, delay, Duration::from_millis(1));
+        let (late, _) = follow(delay, Duration::from_millis(1));
         assert!(late <= delay / 100, "{late:?}");
+    }
+
+    #[test]
+    fn a_wait_of_about_a_tier_is_one_of_it_and_what_is_held_stays_as_it_is() {
+        for (seconds, few) in
+            [(15.0, 30.0), (29.9, 30.0), (60.0, 120.0), (100.0, 120.0), (545.0, 600.0), (0.5, 0.5)]
+        {
+            assert_eq!(
+                in_few_steps(Duration::from_secs_f64(seconds)),
+                Duration::from_secs_f64(few),
+                "{seconds}"
+            );
+        }
+        assert_eq!(in_few_steps(Duration::from_secs(45)), Duration::from_secs(60), "twice 30 s");
     }
 
     #[test]
     fn the_default_schedule_takes_25_hops() {
         let hops: usize =
-            Schedule::default().0.iter().map(|delay| follow(wait, *delay, Duration::from_millis(3)).1).sum();
+            Schedule::default().0.iter().map(|delay| follow(*delay, Duration::from_millis(3)).1).sum();
         assert_eq!(hops, 25);
     }
 
@@ -227,19 +244,20 @@ mod tests {
             delay_ms in 0_u64..260_000_000, overhead_ms in 0_u64..30,
         ) {
             let delay = Duration::from_millis(delay_ms);
-            let (late, hops) = follow(wait, delay, Duration::from_millis(overhead_ms));
+            let (late, hops) = follow(delay, Duration::from_millis(overhead_ms));
             prop_assert!(late <= Duration::from_millis(500).max(delay / 100), "{late:?}");
             prop_assert!(hops <= 40, "{hops} hops");
         }
 
         #[test]
-        fn what_need_not_come_to_the_second_takes_few_steps_and_is_late_by_as_much_or_a_minute(
-            delay_ms in 1_000_u64..7_200_000, overhead_ms in 0_u64..30,
+        fn a_wait_in_few_steps_is_longer_by_as_much_or_a_minute_at_most(
+            delay_ms in 0_u64..7_200_000, overhead_ms in 0_u64..5,
         ) {
             let delay = Duration::from_millis(delay_ms);
-            let (late, hops) = follow(wait_about, delay, Duration::from_millis(overhead_ms));
-            prop_assert!(late <= delay.min(LATEST), "{late:?}");
-            let most = if delay <= TIERS[3].delay { 5 } else { 14 };
+            let about = in_few_steps(delay);
+            prop_assert!(delay <= about && about - delay <= delay.min(MOST_LONGER), "{about:?}");
+            let (_, hops) = follow(about, Duration::from_millis(overhead_ms));
+            let most = if delay <= TIERS[3].delay { 5 } else { 15 };
             prop_assert!(hops <= most, "{hops} hops");
         }
 

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use cuewire::amqp::topology::Lane;
 use cuewire::ids::{OrganizationId, WebhookId};
+use cuewire::retry;
 
 use self::limit::Turn;
 use self::line::Line;
@@ -326,14 +327,15 @@ impl Gate {
         parts.take_place(refusal, now, now_s)
     }
 
-    /// The next place of a webhook whose breaker is open until a probe is due: no closer than at its pace, nor as a wave.
+    /// The next place of a webhook whose breaker is open until a probe is due: no closer than at its pace, nor as a wave;
+    /// but for that it need not be to the second.
     pub fn take_place_behind_probe(&self, asking: &Asking<'_>, until: Duration) -> Duration {
         let now = Instant::now();
         let mut lines = self.lines();
         let Some(place) = lines.open(asking, now) else { return until };
         let Parts { line, room, .. } = lines.at(place);
         let spacing = line.spacing(room.most_of_one(Speed::Quick), self.seconds(now));
-        line.place_behind(now + until, spacing, now) - now
+        retry::in_few_steps(line.place_behind(now + until, spacing, now) - now)
     }
 
     /// Room for a delivery that is held until it is due, while there is some.

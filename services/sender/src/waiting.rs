@@ -45,12 +45,10 @@ impl Sender {
 
     /// Puts the delivery into the tier that fits; when that is full, into the next longer one.
     pub(crate) async fn park(&self, delivery: &DeliveryMessage, at: OffsetDateTime) {
-        // What waits for a probe has a place behind it only so that not all come at once.
-        let wait = if delivery.behind_breaker_of.is_some() { retry::wait_about } else { retry::wait };
         let mut backoff = Backoff::new();
         let mut full: Option<Tier> = None;
         loop {
-            let publication = match (full, wait(left_until(at))) {
+            let publication = match (full, retry::wait(left_until(at))) {
                 (Some(tier), _) => delivery.publication_after(retry::next_longer(tier)),
                 (None, Wait::In(tier)) => delivery.publication_after(tier),
                 (None, Wait::Hold(left)) if left >= PARK_FROM => delivery.publication_after(TIERS[0]),
@@ -59,7 +57,7 @@ impl Sender {
             };
             match self.publisher.publish(publication).await {
                 Ok(()) => return,
-                Err(PublishError::Refused) if let Wait::In(tier) = wait(left_until(at)) => {
+                Err(PublishError::Refused) if let Wait::In(tier) = retry::wait(left_until(at)) => {
                     full = Some(full.map_or(tier, retry::next_longer));
                 }
                 Err(error) => tracing::debug!(%error, "parking again"),

@@ -332,7 +332,10 @@ fn a_webhook_that_has_failed_for_days_is_disabled_and_its_organization_is_told()
         assert_eq!(database.execute(of_days, &[&webhook.id]).await.unwrap(), 1);
         let begun = "UPDATE webhook_health SET first_failed_at = now() - interval '2 h'
                      WHERE webhook_id = $1::text::uuid";
-        assert_eq!(database.execute(begun, &[&webhook.id]).await.unwrap(), 1);
+        until("it is noted as failing, after its attempt", async || {
+            (database.execute(begun, &[&webhook.id]).await.unwrap() == 1).then_some(())
+        })
+        .await;
         // It looks once a minute, and when it starts.
         system.stop(Service::DlqReaper).await;
         system.start(Service::DlqReaper).await;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 pub(super) const NEAREST_PLACE: Duration = Duration::from_secs(1);
 /// What the pace will be later than this, nobody knows.
 const FURTHEST_PLACE: Duration = Duration::from_secs(2 * 60);
-/// What has no place before that comes back to ask again so long after the nearest: after one delayed queue.
-const ASK_AFTER: Duration = Duration::from_secs(2 * 60 - NEAREST_PLACE.as_secs());
+/// What has no place before that asks again so long after the nearest: when the two-minute queue lets the first of them go.
+const ASK_AFTER: Duration = FURTHEST_PLACE.saturating_sub(NEAREST_PLACE);
 /// So far apart they ask: whatever waits, it takes no more of the broker.
 const ASKING_AGAIN: Duration = Duration::from_millis(2);
 /// The weight of the latest request in the recent duration.
@@ -107,6 +107,8 @@ mod tests {
     use std::cmp::Reverse;
     use std::collections::BinaryHeap;
 
+    use cuewire::retry::{Wait, wait};
+
     use super::*;
 
     #[test]
@@ -119,8 +121,10 @@ mod tests {
             assert_eq!(*place, NEAREST_PLACE + spacing * at as u32);
         }
         for (at, place) in places.iter().skip(1_201).enumerate() {
-            assert_eq!(*place, NEAREST_PLACE + ASK_AFTER + ASKING_AGAIN * at as u32);
+            assert_eq!(*place, Duration::from_secs(120) + ASKING_AGAIN * at as u32);
         }
+        let one_step = wait(places[1_201]);
+        assert!(matches!(one_step, Wait::In(tier) if tier.delay == places[1_201]), "{one_step:?}");
     }
 
     /// A receiver that takes one every 5 ms, and half a million that wait for it: how many come back, and how many of

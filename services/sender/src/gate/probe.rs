@@ -1,5 +1,5 @@
-//! The places behind a probe: what waits while a breaker is open comes back after its next probe in the order in which it
-//! came, and spread out as it came. All of it close together would be a wave, before everybody else's deliveries, and
+//! The places behind a probe: what waits while a breaker is open comes back after its next probe about in the order in which
+//! it came, and spread out as it came. All of it close together would be a wave, before everybody else's deliveries, and
 //! for nothing where the probe fails.
 
 use std::time::{Duration, Instant};

@@ -207,6 +207,16 @@ async fn a_webhook_whose_breaker_was_open_begins_with_one_request() {
     assert_eq!(fill(&gate, to(webhook, 10, FRESH)).await.len(), 2);
 }
 
+#[test]
+fn what_waits_for_a_probe_does_so_in_one_step_where_that_makes_it_little_later() {
+    let gate = gate();
+    for (seconds, about) in [(20, 30), (100, 120), (550, 600), (14, 15)] {
+        let asking = to(WebhookId::new(), 10, FRESH);
+        let place = gate.take_place_behind_probe(&asking, Duration::from_secs(seconds));
+        assert_eq!(place.as_secs(), about, "behind a probe in {seconds} s");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_waits_for_room_in_its_lane_is_not_before_a_fresh_delivery() {
     let (gate, organization, webhook) = (gate(), OrganizationId::new(), WebhookId::new());

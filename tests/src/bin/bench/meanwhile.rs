@@ -18,7 +18,7 @@ const BATCHES: [(&str, &str, &str); 2] = [
     ),
     ("the sender's records of attempts", "SENDER", "cuewire_sender_record_duration_seconds"),
 ];
-/// What a sender puts into the delayed queues, by its cause.
+/// How often a sender put a delivery off, by the cause.
 const PARKED: &str = "cuewire_sender_parked_total";
 
 /// What they say at a moment.
@@ -38,17 +38,16 @@ struct Histogram(Vec<(f64, f64)>);
 impl Meanwhile {
     /// As it is now.
     pub(crate) async fn until_now(stack: &Stack) -> anyhow::Result<Self> {
-        let mut batches = Vec::new();
-        for (_, service, metric) in BATCHES {
-            let metrics = stack.metrics(service).await?;
-            batches.push(
-                Histogram::read(&metrics, metric).with_context(|| format!("{service} has no {metric}"))?,
-            );
-        }
-        Ok(Self { batches, parked: counts(&stack.metrics("SENDER").await?, PARKED, "cause") })
+        let [router, sender] = [stack.metrics("ROUTER").await?, stack.metrics("SENDER").await?];
+        let histogram = |(_, service, metric)| {
+            let metrics = if service == "ROUTER" { &router } else { &sender };
+            Histogram::read(metrics, metric).with_context(|| format!("{service} has no {metric}"))
+        };
+        let batches = BATCHES.into_iter().map(histogram).collect::<anyhow::Result<_>>()?;
+        Ok(Self { batches, parked: counts(&sender, PARKED, "cause") })
     }
 
-    /// What was added since `before`, while this section was measured; nothing of what there was none of.
+    /// What was added since `before`, while this section was measured; no row for what did not happen.
     pub(crate) fn since(self, before: Self, section: &str) -> Vec<Row> {
         let mut rows = Vec::new();
         for ((what, ..), (now, before)) in
@@ -66,12 +65,14 @@ impl Meanwhile {
         for (cause, count) in before.parked {
             *parked.entry(cause).or_default() -= count;
         }
-        let all = parked.values().sum();
-        if all > 0.0 {
+        parked.retain(|_, count| *count > 0.0);
+        if !parked.is_empty() {
+            let all = parked.values().sum();
             let causes =
                 parked.iter().map(|(cause, count)| format!("{cause} {}", thousands(*count as usize)));
             let note = format!(": {}", causes.collect::<Vec<_>>().join(", "));
-            let name = format!("a sender's steps into the delayed queues, meanwhile ({section})");
+            let name =
+                format!("deliveries put off by a sender, one step of each at a time, meanwhile ({section})");
             rows.push(Row::new(name, "steps", vec![all]).note(note));
         }
         rows

@@ -10,6 +10,7 @@ use cuewire::amqp::Broker;
 use cuewire::amqp::topology::{Topology, retry_exchange};
 use cuewire::retry::TIERS;
 use cuewire::vault::Vault;
+use cuewire_tests::metrics::samples;
 use lapin::options::QueuePurgeOptions;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -20,7 +21,7 @@ use crate::cost::Processes;
 const PEERS_ARE_COUNTED: Duration = Duration::from_secs(12);
 /// A router that reads a million webhooks is ready in some seconds.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-const WEBHOOKS_OF_ROUTER: &str = "cuewire_router_webhooks ";
+const WEBHOOKS_OF_ROUTER: &str = "cuewire_router_webhooks";
 
 /// Where the stack is.
 #[derive(Debug, Clone)]
@@ -164,8 +165,8 @@ impl Stack {
     /// How many webhooks the router knows whose health is told there.
     pub(crate) async fn webhooks_of(&self, health_url: &str) -> anyhow::Result<usize> {
         let metrics = self.metrics_at(health_url).await?;
-        let line = metrics.lines().find_map(|line| line.strip_prefix(WEBHOOKS_OF_ROUTER));
-        Ok(line.context("a router tells how many webhooks it knows")?.parse()?)
+        let webhooks = samples(&metrics).find(|sample| sample.name == WEBHOOKS_OF_ROUTER);
+        Ok(webhooks.context("a router tells how many webhooks it knows")?.value as usize)
     }
 
     fn health_url(&self, service: &str) -> anyhow::Result<&str> {
