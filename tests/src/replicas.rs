@@ -201,6 +201,16 @@ impl System {
         running.iter().find(|it| it.service() == service)?.metric(metric, labels).await
     }
 
+    /// Waits until a sender has put so many deliveries off for this cause, as its metrics name it.
+    pub async fn are_parked(&self, cause: &str, count: usize) {
+        until(&format!("{count} are parked as {cause}"), async || {
+            let cause = [("cause", cause)];
+            let parked = self.metric(Service::Sender, "cuewire_sender_parked_total", &cause).await?;
+            (parked >= count as f64).then_some(())
+        })
+        .await;
+    }
+
     /// All metrics of a replica of the service, as Prometheus reads them.
     pub async fn metrics(&self, service: Service) -> String {
         let running = self.running.lock().await;

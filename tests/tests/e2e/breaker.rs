@@ -191,12 +191,7 @@ fn another_url_closes_a_webhooks_breaker_at_once_and_what_waits_behind_it_comes_
         .await;
         let parked = organization.event("feeds.started");
         system.amqp().await.publish(&parked).await;
-        until("it is parked", async || {
-            let cause = [("cause", "open")];
-            let parked = system.metric(Service::Sender, "cuewire_sender_parked_total", &cause).await;
-            parked.filter(|parked| *parked > 0.0)
-        })
-        .await;
+        system.are_parked("open", 1).await;
 
         let healthy = Receiver::healthy().await;
         let changed = organization.change(&webhook, &json!({"url": healthy.url("/")})).await;

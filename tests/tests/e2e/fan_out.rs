@@ -76,12 +76,8 @@ fn an_organization_whose_four_hundred_webhooks_all_hang_does_not_hold_up_another
             healthy.wait_for(number).await;
             assert!(published.elapsed() < AT_ONCE, "the event {number} took {:?}", published.elapsed());
         }
-        until("those that found no place come back later", async || {
-            let cause = [("cause", "busy")];
-            let parked = system.metric(Service::Sender, "cuewire_sender_parked_total", &cause).await;
-            parked.filter(|parked| *parked > 0.0)
-        })
-        .await;
+        // Those that found no place come back later.
+        system.are_parked("busy", 1).await;
     });
 }
 
