@@ -201,12 +201,12 @@ impl System {
         running.iter().find(|it| it.service() == service)?.metric(metric, labels).await
     }
 
-    /// Waits until a sender has put so many deliveries off for this cause, as its metrics name it.
-    pub async fn are_parked(&self, cause: &str, count: usize) {
-        until(&format!("{count} are parked as {cause}"), async || {
+    /// Waits until a sender has put deliveries off so often for this cause, as its metrics name it.
+    pub async fn wait_until_parked(&self, cause: &str, times: usize) {
+        until(&format!("{times} times one is parked as {cause}"), async || {
             let cause = [("cause", cause)];
             let parked = self.metric(Service::Sender, "cuewire_sender_parked_total", &cause).await?;
-            (parked >= count as f64).then_some(())
+            (parked >= times as f64).then_some(())
         })
         .await;
     }

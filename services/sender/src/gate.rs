@@ -327,8 +327,8 @@ impl Gate {
         parts.take_place(refusal, now, now_s)
     }
 
-    /// The next place of a webhook whose breaker is open until a probe is due: no closer than at its pace, nor as a wave;
-    /// but for that it need not be to the second.
+    /// The next place of a webhook whose breaker is open until a probe is due: spread out by its pace, as far as a wait in
+    /// few steps leaves that.
     pub fn take_place_behind_probe(&self, asking: &Asking<'_>, until: Duration) -> Duration {
         let now = Instant::now();
         let mut lines = self.lines();

@@ -45,7 +45,7 @@ fn the_short_form_of_what_others_notice_misses_nothing() {
             "of that beside 15 healthy ones",
             "by quarters of the time",
             "the router's batches",
-            "deliveries put off by a sender",
+            "how often a sender put deliveries off",
         ];
         measured(run_dir, &["silent", "neighbours"], &rows).await;
     });

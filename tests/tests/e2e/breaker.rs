@@ -191,7 +191,7 @@ fn another_url_closes_a_webhooks_breaker_at_once_and_what_waits_behind_it_comes_
         .await;
         let parked = organization.event("feeds.started");
         system.amqp().await.publish(&parked).await;
-        system.are_parked("open", 1).await;
+        system.wait_until_parked("open", 1).await;
 
         let healthy = Receiver::healthy().await;
         let changed = organization.change(&webhook, &json!({"url": healthy.url("/")})).await;

@@ -77,7 +77,7 @@ fn an_organization_whose_four_hundred_webhooks_all_hang_does_not_hold_up_another
             assert!(published.elapsed() < AT_ONCE, "the event {number} took {:?}", published.elapsed());
         }
         // Those that found no place come back later.
-        system.are_parked("busy", 1).await;
+        system.wait_until_parked("busy", 1).await;
     });
 }
 

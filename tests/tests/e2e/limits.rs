@@ -69,8 +69,8 @@ fn what_waits_for_a_limit_that_is_raised_or_removed_comes_before_its_place() {
         organization.in_effect().await;
         let events: Vec<Value> = (0..100).map(|_| organization.event("feeds.started")).collect();
         system.amqp().await.publish_all(&events).await;
-        // Most of both.
-        system.are_parked("limited", 180).await;
+        // Most of the deliveries to both webhooks.
+        system.wait_until_parked("limited", 180).await;
         for (webhook, limit) in webhooks.iter().zip([json!(1_000), Value::Null]) {
             organization.change(webhook, &json!({ "rate_limit_per_second": limit })).await;
         }
@@ -101,11 +101,11 @@ fn what_the_limit_let_through_to_a_busy_receiver_does_not_stand_in_line_again() 
         receiver.wait_for(1).await;
         let event = organization.event("feeds.started");
         amqp.publish(&event).await;
-        system.are_parked("busy", 1).await;
+        system.wait_until_parked("busy", 1).await;
         // A line of ten seconds.
         let later: Vec<Value> = (0..100).map(|_| organization.event("feeds.started")).collect();
         amqp.publish_all(&later).await;
-        system.are_parked("limited", 1).await;
+        system.wait_until_parked("limited", 1).await;
         answering.send_replace(true);
         let requests = receiver.wait_within(Duration::from_secs(30), 102).await;
         let before_it = requests.iter().take_while(|request| request.event_id() != id(&event)).count();

@@ -164,8 +164,8 @@ impl Fair<'_> {
         let by_second = by_second(&requests);
         // All but the last, which is not whole.
         let whole = &by_second[..by_second.len().saturating_sub(1)];
-        let rates: Vec<f64> =
-            whole.chunks(10).map(|ten| ten.iter().sum::<f64>() / ten.len() as f64).collect();
+        let tens = whole.chunks(10).filter(|ten| ten.len() == whole.len().min(10));
+        let rates: Vec<f64> = tens.map(|ten| ten.iter().sum::<f64>() / ten.len() as f64).collect();
         let range =
             |pick: fn(f64, f64) -> f64, of: &[f64]| of.iter().copied().reduce(pick).unwrap_or(f64::NAN);
         let note = format!(

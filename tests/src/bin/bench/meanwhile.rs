@@ -71,9 +71,8 @@ impl Meanwhile {
             let causes =
                 parked.iter().map(|(cause, count)| format!("{cause} {}", thousands(*count as usize)));
             let note = format!(": {}", causes.collect::<Vec<_>>().join(", "));
-            let name =
-                format!("deliveries put off by a sender, one step of each at a time, meanwhile ({section})");
-            rows.push(Row::new(name, "steps", vec![all]).note(note));
+            let name = format!("how often a sender put deliveries off, meanwhile ({section})");
+            rows.push(Row::new(name, "times", vec![all]).note(note));
         }
         rows
     }
