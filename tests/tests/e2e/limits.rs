@@ -70,7 +70,7 @@ fn what_waits_for_a_limit_that_is_raised_or_removed_comes_before_its_place() {
         let events: Vec<Value> = (0..100).map(|_| organization.event("feeds.started")).collect();
         system.amqp().await.publish_all(&events).await;
         // Most of the deliveries to both webhooks.
-        system.wait_until_parked("limited", 180).await;
+        system.wait_until_parked("limited", 181).await;
         for (webhook, limit) in webhooks.iter().zip([json!(1_000), Value::Null]) {
             organization.change(webhook, &json!({ "rate_limit_per_second": limit })).await;
         }

@@ -98,17 +98,18 @@ const HUNDREDTH: Load = Load {
     reading: Reading { log: 100_000, webhooks: 1_000, ..FULL.reading },
     ..FULL
 };
+/// All of it takes less than two minutes.
 const QUICK: Load = Load {
     events: 1_000,
     runs: 1,
     latency_for: Duration::from_secs(3),
     max_webhooks: 1_000,
     fair: Lasting {
-        silent: Duration::from_secs(3),
+        silent: Duration::from_secs(2),
         runs: 1,
-        neighbours: Duration::from_secs(3),
+        neighbours: Duration::from_secs(2),
         flood: Duration::from_secs(2),
-        limit: Duration::from_secs(8),
+        limit: Duration::from_secs(4),
         waiting: Duration::from_secs(2),
         waiting_deliveries: 2_000,
         outage: None,

@@ -9,14 +9,10 @@ use cuewire_tests::metrics::samples;
 use crate::figures::{Row, thousands};
 use crate::stack::Stack;
 
-/// Batches: of which service, by which histogram.
-const BATCHES: [(&str, &str, &str); 2] = [
-    (
-        "the router's batches, from their arrival to the last confirm",
-        "ROUTER",
-        "cuewire_router_batch_duration_seconds",
-    ),
-    ("the sender's records of attempts", "SENDER", "cuewire_sender_record_duration_seconds"),
+/// Batches, by their histograms.
+const BATCHES: [(&str, &str); 2] = [
+    ("the router's batches, from their arrival to the last confirm", "cuewire_router_batch_duration_seconds"),
+    ("the sender's records of attempts", "cuewire_sender_record_duration_seconds"),
 ];
 /// How often a sender put a delivery off, by the cause.
 const PARKED: &str = "cuewire_sender_parked_total";
@@ -38,19 +34,18 @@ struct Histogram(Vec<(f64, f64)>);
 impl Meanwhile {
     /// As it is now.
     pub(crate) async fn until_now(stack: &Stack) -> anyhow::Result<Self> {
-        let [router, sender] = [stack.metrics("ROUTER").await?, stack.metrics("SENDER").await?];
-        let histogram = |(_, service, metric)| {
-            let metrics = if service == "ROUTER" { &router } else { &sender };
-            Histogram::read(metrics, metric).with_context(|| format!("{service} has no {metric}"))
+        let metrics = stack.metrics("ROUTER").await? + &stack.metrics("SENDER").await?;
+        let histogram = |(_, metric)| {
+            Histogram::read(&metrics, metric).with_context(|| format!("no service has {metric}"))
         };
         let batches = BATCHES.into_iter().map(histogram).collect::<anyhow::Result<_>>()?;
-        Ok(Self { batches, parked: counts(&sender, PARKED, "cause") })
+        Ok(Self { batches, parked: counts(&metrics, PARKED, "cause") })
     }
 
     /// What was added since `before`, while this section was measured; no row for what did not happen.
     pub(crate) fn since(self, before: Self, section: &str) -> Vec<Row> {
         let mut rows = Vec::new();
-        for ((what, ..), (now, before)) in
+        for ((what, _), (now, before)) in
             BATCHES.into_iter().zip(self.batches.into_iter().zip(before.batches))
         {
             let added = now.since(&before);
